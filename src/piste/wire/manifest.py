@@ -1,0 +1,66 @@
+"""The manifest: all path infos of one closure, dependencies first. Format `piste-manifest-1`.
+
+A manifest is immutable and named by the SHA-256 of its bytes, so the text form is canonical: JSON without white
+space, fields in the order given here, paths in topological order with ties by base name. `references` are indices
+into `paths`; an index is never greater than the path's own place (equal means a path that refers to itself), which
+is what makes the order checkable in one pass. The last path is the root.
+
+Signatures and addresses of NARs are not part of it: keys rotate and files move while the closure stays the same.
+"""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+FORMAT: Final = "piste-manifest-1"
+
+
+class ManifestPath(msgspec.Struct, frozen=True, omit_defaults=True):
+    path: str  # base name
+    nar_hash: str  # sha256:<nix32>
+    nar_size: int
+    references: list[int]
+    content_address: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    format: str
+    store_dir: str
+    paths: list[ManifestPath]
+
+    @property
+    def root(self) -> ManifestPath:
+        return self.paths[-1]
+
+
+class ManifestError(ValueError):
+    """The bytes are not a manifest, or not the one that was promised."""
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes; their digest is the manifest's name."""
+    return msgspec.json.encode(manifest)
+
+
+def manifest_digest(data: bytes) -> str:
+    """`sha256:<64 hex digits>` of the canonical bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def decode_manifest(data: bytes, digest: str) -> Manifest:
+    """Decode and check bytes that should be the manifest `digest`; ManifestError says what is wrong."""
+    if manifest_digest(data) != digest:
+        raise ManifestError("the manifest does not have the digest that was promised")
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ManifestError(f"the manifest can't be read: {error}") from error
+    if manifest.format != FORMAT:
+        raise ManifestError(f"the manifest has the format {manifest.format!r}; this version reads {FORMAT!r}")
+    if not manifest.paths:
+        raise ManifestError("the manifest names no path")
+    for place, entry in enumerate(manifest.paths):
+        if any(not 0 <= reference <= place for reference in entry.references):
+            raise ManifestError(f"{entry.path} refers to a path that does not come before it")
+    return manifest

@@ -1,0 +1,98 @@
+"""Messages of a publication: open, declare paths and outputs, upload, finish.
+
+Upload body (`POST …/nars`), one or many NARs in one request, each as:
+52 ASCII bytes nix32 SHA-256 of the NAR, 8 bytes little-endian length, then that many bytes of zstd.
+"""
+
+import msgspec
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """What a publisher says of a release."""
+
+    description: str | None = None
+    labels: list[str] = []
+    license: str | None = None
+    repository: str | None = None
+    subdirectory: str | None = None
+    revision: str | None = None  # 40 hex digits
+    commit_count: int | None = None
+
+
+class OpenPublication(msgspec.Struct, frozen=True):
+    """Open a publication of one version, or join the one that has the same `stage`."""
+
+    version: str
+    rolling: bool = False
+    visibility: str | None = None  # must agree with the project's; None takes it as it is
+    stage: str | None = None  # a name that several machines share; None is a publication of one machine
+    metadata: Metadata = Metadata()
+
+
+class Publication(msgspec.Struct, frozen=True):
+    id: str
+    organization: str
+    project: str
+    version: str
+    stage: str | None
+    expires_at: int
+    upstreams: list[str]  # addresses; what they hold may be pinned instead of uploaded
+    published: bool = False  # the version is published already; finishing compares
+
+
+class DeclaredPath(msgspec.Struct, frozen=True):
+    """A store path with all that Nix knows of it. Base names, without the store directory."""
+
+    path: str
+    nar_hash: str  # sha256:<nix32>
+    nar_size: int
+    references: list[str]
+    deriver: str | None = None
+    signatures: list[str] = []
+    content_address: str | None = None
+    upstream: str | None = None  # address of the upstream that holds it, one of `Publication.upstreams`
+    upstream_narinfo: str | None = None  # its text as the upstream serves it
+
+
+class DeclaredOutput(msgspec.Struct, frozen=True):
+    """An output to record. `required`: the publication fails unless its whole closure is there."""
+
+    attribute: str
+    store_path: str
+    system: str | None = None
+    required: bool = True
+
+
+class Declaration(msgspec.Struct, frozen=True):
+    """Any part of a closure, in any order; several may follow one another."""
+
+    paths: list[DeclaredPath] = []
+    outputs: list[DeclaredOutput] = []
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """The answer: base names of the paths whose NARs are to be uploaded; the rest is there or pinned."""
+
+    missing: list[str]
+    present: int
+    pinned: int
+
+
+class UploadedNars(msgspec.Struct, frozen=True):
+    accepted: int
+    nar_bytes: int
+    file_bytes: int
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A visible release. `created` is false when the same content had been published before."""
+
+    release_id: str
+    organization: str
+    project: str
+    version: str
+    created: bool
+    visibility: str
+    outputs: dict[str, str]  # attribute path -> store path, those available
+    flakeref_at_least: str
+    flakeref_exact: str

@@ -1,0 +1,49 @@
+"""Messages about tokens. The token itself is in one answer only: the one to its creation."""
+
+import msgspec
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """`kind` is `user` or `resolve-only`; the binding fields belong to `resolve-only` alone."""
+
+    kind: str
+    description: str
+    expires_in: int | None = None  # seconds; None takes the hub's default for the kind
+    person: str | None = None  # user tokens: for whom; None is the caller
+    project: str | None = None
+    requirement: str | None = None
+    attribute: str | None = None
+    minimum_version: str | None = None
+
+
+class Token(msgspec.Struct, frozen=True):
+    id: str
+    kind: str
+    organization: str
+    description: str
+    project: str | None
+    requirement: str | None
+    attribute: str | None
+    minimum_version: str | None
+    person: str | None
+    created_by: str | None
+    created_at: int
+    expires_at: int | None
+    last_used_at: int | None = None
+    revoked_at: int | None = None
+
+
+class CreatedToken(msgspec.Struct, frozen=True):
+    """The answer to a creation; `token` is shown here and never again."""
+
+    id: str
+    token: str
+    kind: str
+    organization: str
+    project: str | None
+    requirement: str | None
+    attribute: str | None
+    description: str
+    expires_at: int | None
+    minimum_version: str | None = None
+    allowed_versions: list[str] = []  # published versions that the requirement allows now
