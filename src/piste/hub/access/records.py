@@ -1,0 +1,88 @@
+"""The records that a decision is made of: who asks (Actor), what for (Permission), on what (Organization, Project)."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Permission(StrEnum):
+    """What can be asked for. The table of who may is in access/rules.py."""
+
+    PUBLIC = "public"  # health, the root's nix-cache-info
+    STATUS = "status"  # what the credential itself is
+    LIST = "list"  # listings, filtered by what the caller may see
+    ORGANIZATION_CREATE = "organization:create"
+    ORGANIZATION_READ = "organization:read"
+    ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams
+    PROJECT_CREATE = "project:create"
+    PROJECT_READ = "project:read"  # metadata, versions, outputs
+    PROJECT_SOURCE = "project:source"  # the tarball
+    PROJECT_PUBLISH = "project:publish"
+    PROJECT_ADMIN = "project:admin"  # visibility, yank, deletion
+    OUTPUT_RESOLVE = "output:resolve"
+    CACHE_READ = "cache:read"  # narinfo, NAR, listing, manifest
+    CACHE_WRITE = "cache:write"
+    CACHE_LOG = "cache:log"  # build logs; they can quote source
+
+
+class Kind(StrEnum):
+    NOBODY = "nobody"
+    USER = "user"
+    RESOLVE_ONLY = "resolve-only"
+    CLOSURE = "closure"
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """What a resolve-only token is bound to."""
+
+    project: str  # id
+    requirement: str
+    attribute: str
+    minimum_version: str | None
+
+
+class Closure(msgspec.Struct, frozen=True):
+    """What a closure token reads: one manifest of one project."""
+
+    project: str  # id
+    manifest: str
+    parent: str  # id of the token that it was made for; empty for nobody
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who asks. `organization` confines a token to one organization (None: wherever its person may)."""
+
+    kind: Kind = Kind.NOBODY
+    token: str | None = None  # id
+    person: str | None = None  # id
+    name: str | None = None
+    superuser: bool = False
+    organization: str | None = None  # id
+    roles: dict[str, Role] = {}  # organization id -> role
+    binding: Binding | None = None
+    closure: Closure | None = None
+    expires_at: int | None = None
+
+
+class Organization(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    created_at: int
+
+
+class Project(msgspec.Struct, frozen=True):
+    id: str
+    organization: str  # id
+    organization_name: str
+    name: str
+    visibility: str
+    created_at: int
+
+
+Resource = Organization | Project | None

@@ -1,0 +1,1 @@
+"""The database: one set of SQL texts for SQLite and PostgreSQL behind one interface."""

@@ -1,0 +1,68 @@
+"""Every error that the hub answers with, and its HTTP status, in one table.
+
+A reference that is not in the table can't be raised; each has its paragraph in docs/errors.md.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from piste.lib.errors import PisteError
+
+ERRORS: Final[Mapping[str, int]] = {
+    # asking
+    "bad-request": 400,
+    "bad-name": 400,
+    "bad-reference": 400,
+    "bad-requirement": 400,
+    "bad-version": 400,
+    "body-too-large": 413,
+    "internal-error": 500,
+    "method-not-allowed": 405,
+    "not-found": 404,  # also everything that the caller may not see
+    "overloaded": 503,
+    "storage-full": 507,
+    # access
+    "credential-as-user-name": 401,
+    "credential-expired": 401,
+    "credential-missing": 401,
+    "credential-unknown": 401,
+    "forbidden": 403,
+    "requirement-not-allowed": 403,
+    # organizations, projects, releases
+    "already-exists": 409,
+    "attribute-not-found": 404,
+    "no-release-matches": 404,
+    "output-not-available": 404,
+    "release-yanked": 410,
+    "visibility-differs": 409,
+    # publication
+    "bad-nar": 422,
+    "bad-path-info": 422,
+    "bad-source": 422,
+    "content-differs": 409,  # this version exists with other content
+    "nar-mismatch": 422,  # hash or size are not those that were declared
+    "output-incomplete": 409,  # paths of its closure are missing
+    "path-conflict": 409,  # the organization holds other content under this path
+    "publication-closed": 409,
+    "undeclared-reference": 422,
+    "upstream-not-trusted": 422,
+}
+
+
+class HubError(PisteError):
+    """An error with a place in the table; `status` is the HTTP status that it is answered with."""
+
+    def __init__(
+        self, ref: str, message: str, *, hint: str | None = None, context: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(ref, message, hint=hint, context=context)
+        self.status = ERRORS[ref]
+
+
+def not_found() -> HubError:
+    """The answer for what is missing and for what the caller may not see: both are the same to the letter."""
+    return HubError(
+        "not-found",
+        "There is nothing here that you may see.",
+        hint="Check the spelling, and that you are logged in with a credential that may read it.",
+    )

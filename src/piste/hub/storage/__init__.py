@@ -1,0 +1,1 @@
+"""Where the bytes are: objects by key, behind one interface that says where or gives bytes."""
