@@ -1,4 +1,4 @@
-"""`python -m tools.provision [--dev] [--nix SUITE]...`: does what is not done yet, and says so; else is silent."""
+"""`python -m tools.provision [--dev] [--nix SUITE]...`: does what is not done yet; silent if all is."""
 
 import argparse
 import fcntl
@@ -15,7 +15,9 @@ def main() -> int:
     """Runs the steps in order; two set-ups at once wait for one another."""
     parser = argparse.ArgumentParser(prog="tools/setup", description="Set up this clone.")
     parser.add_argument("--dev", action="store_true", help="also what tests and checks need")
-    parser.add_argument("--nix", action="append", default=[], choices=ALL_SUITES, help="also this suite's Nix")
+    parser.add_argument(
+        "--nix", action="append", default=[], choices=ALL_SUITES, help="also this suite's Nix"
+    )
     arguments = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
     start = time.monotonic()

@@ -1,8 +1,8 @@
 """Debian packages without installing them: downloads that apt verifies, into a folder of ours.
 
-Debian keeps only the current version of a package, so its hash can't be locked: trust is apt's own chain, from
-the keyring that the system has through the signed Release file to the hash of each package. Nothing here ever
-switches a part of that chain off, needs root, or touches the system's lists.
+Debian keeps only the current version of a package, so its hash can't be locked: trust is apt's own chain,
+from the keyring that the system has through the signed Release file to the hash of each package. Nothing here
+ever switches a part of that chain off, needs root, or touches the system's lists.
 """
 
 import os
@@ -19,7 +19,7 @@ DEBIAN_SUITES = frozenset({"bookworm", "trixie", "forky", "sid", "stable", "test
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-class ExpiredRelease(SetupError):
+class ExpiredReleaseError(SetupError):
     """The mirror stands still: the suite's signed index says itself that it is too old to be trusted."""
 
 
@@ -48,7 +48,7 @@ class Apt:
         )
         # apt exits 0 with warnings when a list could not be had, and would then know no package.
         if "is expired" in done.stderr or "is not valid yet" in done.stderr:
-            raise ExpiredRelease(done.stderr.strip())
+            raise ExpiredReleaseError(done.stderr.strip())
         if done.returncode != 0 or not list((self.folder / "lists").glob("*Packages*")):
             raise SetupError(f"the package index could not be fetched:\n{done.stderr.strip()}")
 
@@ -74,12 +74,14 @@ def private_apt(suite: str, folder: Path) -> Apt:
     if not available():
         raise SetupError(
             "downloads are verified by apt and Debian's keyring, and this system lacks them.\n"
-            "Install Nix 2.18 or newer and put it on PATH, or on Debian: apt-get install debian-archive-keyring"
+            "Put Nix 2.18 or newer on PATH, or on Debian: apt-get install debian-archive-keyring"
         )
     for part in ("lists/partial", "archives/partial"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
-    (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n", encoding="utf-8")
+    (folder / "sources.list").write_text(
+        f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n", encoding="utf-8"
+    )
     config = folder / "apt.conf"
     config.write_text(_CONFIG.format(folder=folder, architecture=architecture()), encoding="utf-8")
     return Apt(folder, config)

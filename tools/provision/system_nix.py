@@ -59,9 +59,9 @@ def _can_build(nix: Path) -> bool:
         'args = [ "-c" "echo yes > $out" ]; }'
     )
     with tempfile.TemporaryDirectory(prefix="piste-probe-") as scratch:
-        state = f"{scratch}/root/nix/var/nix"
-        environment = dict(os.environ, HOME=scratch, NIX_REMOTE=f"local?root={scratch}/root", NIX_STATE_DIR=state)
-        command = [nix.with_name("nix-build"), "--no-out-link", "--option", "substituters", "", "-E", expression]
+        store = {"NIX_REMOTE": f"local?root={scratch}/root", "NIX_STATE_DIR": f"{scratch}/root/nix/var/nix"}
+        environment = dict(os.environ, HOME=scratch, **store)
+        command = [str(nix.with_name("nix-build")), "--no-out-link", "--substituters", "", "-E", expression]
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
         # What Nix built is read-only, and the temporary folder has to go.
         subprocess.run(["chmod", "-R", "u+w", scratch], check=False)
