@@ -1,0 +1,18 @@
+"""The one rule by which a release is chosen: the highest version that matches. Knows nothing of yanking or access."""
+
+from collections.abc import Iterable
+
+from piste.semver.requirement import Requirement
+from piste.semver.version import Version
+
+
+def best(requirement: Requirement, versions: Iterable[Version]) -> Version | None:
+    """The matching version of the highest precedence; of equal ones (other build metadata) the first that came.
+
+    So give the newest publication first.
+    """
+    chosen: Version | None = None
+    for version in versions:
+        if (chosen is None or version > chosen) and requirement.matches(version):
+            chosen = version
+    return chosen
