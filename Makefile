@@ -43,8 +43,11 @@ fmt: setup-dev ## formats the code and sorts the imports
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/python -m tools.import_graph --write
 
+# One after the other, since two at once would measure one another.
 bench: setup-dev ## measures what is promised: speed, memory, size
-	@$(WITH_NIX) $(BIN)/python -m tools.bench $(ARGS)
+	@for file in benchmarks/[!_]*.py; do \
+	    $(WITH_NIX) $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS) || exit 1; \
+	done
 
 # After a change of a dependency in pyproject.toml; ARGS=--upgrade moves what that leaves open.
 lock: setup ## writes requirements/*.lock anew
