@@ -34,8 +34,9 @@ class Objects(Protocol):
     spool: Path
     """A folder on this machine for files in the making; what is in it may be deleted when the hub starts."""
 
-    async def put_file(self, key: str, file: Path) -> None:
-        """Take over a finished file of the spool; durable when it returns. An object that is there already stays."""
+    async def put_file(self, key: str, file: Path) -> bool:
+        """Take over a finished file of the spool; durable when it returns. An object that is there already stays:
+        then the answer is False, and the file of the spool is gone as well."""
         ...
 
     async def put(self, key: str, data: bytes) -> None: ...

@@ -4,6 +4,7 @@ CREATE TABLE release (
     project TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
     version TEXT NOT NULL,
     sort BYTEA NOT NULL,
+    sequence BIGINT NOT NULL,
     pre BOOLEAN NOT NULL,
     rolling BOOLEAN NOT NULL,
     content TEXT NOT NULL,
