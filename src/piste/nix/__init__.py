@@ -1,1 +1,1 @@
-"""Pure: what Nix itself defines, from store paths to the daemon's messages. No I/O, no async, nothing of the rest."""
+"""Pure: what Nix itself defines, from store paths to the daemon's messages. No I/O, no async."""

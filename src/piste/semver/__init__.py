@@ -1,1 +1,1 @@
-"""Pure: versions, requirements with Cargo's grammar, and the choice of the best match. No I/O, nothing of the rest."""
+"""Pure: versions, requirements with Cargo's grammar, and the choice of the best match."""

@@ -1,4 +1,4 @@
-"""The one rule by which a release is chosen: the highest version that matches. Knows nothing of yanking or access."""
+"""How a release is chosen: the highest version that matches. Knows nothing of yanking or access."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from piste.semver.version import Version
 
 
 def best(requirement: Requirement, versions: Iterable[Version]) -> Version | None:
-    """The matching version of the highest precedence; of equal ones (other build metadata) the first that came.
+    """The matching version of the highest precedence; of equal ones (other metadata) the first that came.
 
     So give the newest publication first.
     """

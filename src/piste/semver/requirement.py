@@ -37,7 +37,7 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparator:
-    """One condition. `minor` or `patch` None: not said, or a wildcard. `build` is kept to be shown and compared."""
+    """One condition. `minor` or `patch` None: not said, or a wildcard. `build` is kept to be shown."""
 
     op: Op
     major: int
@@ -81,9 +81,7 @@ class Requirement:
     def parse(cls, text: str) -> Self:
         """Cargo's grammar and nothing else."""
         if len(text) > MAX_LENGTH:
-            raise RequirementError(
-                f"a requirement has at most {MAX_LENGTH} characters, this one has {len(text)}"
-            )
+            raise RequirementError(f"a requirement of {len(text)} characters is too long")
         return cls(tuple(_Parser(text).comparators()))
 
     @classmethod
@@ -133,7 +131,7 @@ def strip_url_form(text: str) -> str:
 
 
 def exact_version(text: str) -> Version | None:
-    """The version of an exact requirement, `=` with an optional `v` and a full version; None for anything else."""
+    """The version of an exact requirement: `=`, an optional `v`, a full version; None for anything else."""
     match = re.fullmatch(r" *= *v?([0-9][^ ]*) *", text)
     if match is None:
         return None
@@ -143,8 +141,8 @@ def exact_version(text: str) -> Version | None:
         return None
 
 
-# What one comparator means. The three numbers are compared first, as far as they are said; the pre-release decides
-# only where all that is said is equal, and what is not said counts as "no pre-release".
+# What one comparator means. The three numbers are compared first, as far as they are said; the pre-release
+# decides only where all that is said is equal, and what is not said counts as "no pre-release".
 
 
 def _pre_order(version: Version, comparator: Comparator) -> int:
@@ -205,7 +203,7 @@ _MATCHERS: Final[dict[Op, Callable[[Comparator, Version], bool]]] = {
 
 
 def _successor(triple: Triple, position: int) -> Triple:
-    """The lowest triple above all that share the first `position + 1` numbers. May leave the range of versions."""
+    """The lowest triple above all that share the first `position + 1` numbers; it may be out of range."""
     raised = [*triple[:position], triple[position] + 1, 0, 0]
     return (raised[0], raised[1], raised[2])
 

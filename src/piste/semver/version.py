@@ -1,4 +1,4 @@
-"""Versions as SemVer 2.0.0 defines them: parsed strictly, ordered by precedence, with a key that a database can sort.
+"""Versions as SemVer 2.0.0 defines them: parsed strictly, ordered, with a key that a database can sort.
 
 Must never accept what Cargo refuses: no leading `v`, no leading zeros, no missing numbers, no spaces.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 MAX_NUMBER: Final = 2**64 - 1
-# Nothing real comes near; it keeps keys, rows and error messages small, and one byte is enough for a digit count.
+# Nothing real comes near; it keeps keys and messages small, and one byte is enough for a digit count.
 MAX_LENGTH: Final = 256
 
 Triple = tuple[int, int, int]
@@ -38,7 +38,7 @@ class VersionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version. `==` compares all of it; `<` and the others compare precedence, which ignores build metadata."""
+    """One version. `==` compares all of it; `<` and the others only precedence, which skips build metadata."""
 
     major: int
     minor: int
