@@ -1,0 +1,1 @@
+"""Stage 1: take in a release, all of it or nothing."""

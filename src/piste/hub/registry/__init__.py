@@ -1,0 +1,1 @@
+"""Stage 2: remember organizations' projects and their releases."""

@@ -1,0 +1,1 @@
+"""Stage 5: answer which release a requirement means, and with what token its closure is read."""
