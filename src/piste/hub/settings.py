@@ -17,3 +17,11 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+
+    @property
+    def database_file(self) -> Path:
+        return self.data / "piste.sqlite"
+
+    @property
+    def objects_folder(self) -> Path:
+        return self.data / "objects" if self.objects is None else Path(self.objects)
