@@ -1,8 +1,8 @@
 """The one place that starts other programs.
 
-Argument lists only, never a shell; an environment that holds no credential of Piste's own; standard output is
-data, standard error is kept in its last part for messages. A secret must never be in an argument: every local user
-can read those.
+Argument lists only, never a shell; an environment that holds no credential of Piste's own; standard
+output is data, standard error is kept in its last part for messages. A secret must never be in an
+argument: every local user can read those.
 """
 
 import os
@@ -17,9 +17,32 @@ from typing import IO, Final
 from piste.lib.errors import PisteError
 
 _KEPT: Final = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG TERM TZ TMPDIR LOCALE_ARCHIVE IN_NIX_SHELL SSH_AUTH_SOCK SSL_CERT_FILE "
-    "SSL_CERT_DIR CURL_CA_BUNDLE GIT_SSL_CAINFO http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY "
-    "ALL_PROXY NO_PROXY".split()
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TERM",
+        "TZ",
+        "TMPDIR",
+        "LOCALE_ARCHIVE",
+        "IN_NIX_SHELL",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+    ]
 )
 _KEPT_PREFIXES: Final = ("NIX_", "LC_", "XDG_", "GIT_SSH", "GIT_CONFIG", "AWS_", "SYSTEMD_", "DBUS_")
 _STDERR_KEPT: Final = (
@@ -80,10 +103,10 @@ def run(
     check: bool = True,
     on_stderr: Callable[[str], None] | None = None,
 ) -> Completed:
-    """Run a program to its end. CommandError if it fails and `check` is set, `command-missing` if it is absent.
+    """Run a program to its end; CommandError if it fails and `check` is set.
 
-    `data` becomes its standard input (else empty), `extra` is added to its environment, and `on_stderr` is given
-    each line that it says while it runs.
+    `data` becomes its standard input (else empty), `extra` is added to its environment, and
+    `on_stderr` is given each line that it says while it runs.
     """
     child = spawn(argv, extra=extra, cwd=cwd, stdin=data is not None, on_stderr=on_stderr)
     try:

@@ -1,6 +1,6 @@
 """How a command of Nix is called: its features, its settings, its version.
 
-Settings are added to the caller's NIX_CONFIG and never replace it. No decision about what to run is made here.
+Settings are added to the caller's NIX_CONFIG and never replace it. What to run is not decided here.
 """
 
 import os
