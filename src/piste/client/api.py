@@ -1,0 +1,133 @@
+"""The hub's operations, one method each: the table of the HTTP API from the client's side."""
+
+from piste.client.hub import HubConnection
+from piste.wire.organizations import (
+    Member,
+    NewMember,
+    NewOrganization,
+    NewUpstream,
+    Organization,
+    Status,
+    Upstream,
+)
+from piste.wire.publication import (
+    Declaration,
+    Declared,
+    OpenPublication,
+    Publication,
+    Published,
+)
+from piste.wire.releases import NewProject, Project, ProjectChange, Release, ReleaseDetails, Yank
+from piste.wire.resolution import Resolution
+from piste.wire.tokens import CreatedToken, NewToken, Token
+
+_API = ("api", "v1")
+
+
+class HubClient(HubConnection):
+    """Every operation that commands ask a hub for."""
+
+    def status(self) -> Status:
+        return self.get(Status, *_API, "status")
+
+    # organizations
+
+    def organizations(self) -> list[Organization]:
+        return self.get(list[Organization], *_API, "organizations")
+
+    def create_organization(self, name: str) -> Organization:
+        return self.post(Organization, NewOrganization(name), *_API, "organizations")
+
+    def organization(self, name: str) -> Organization:
+        return self.get(Organization, *_API, "organizations", name)
+
+    def members(self, organization: str) -> list[Member]:
+        return self.get(list[Member], *_API, "organizations", organization, "members")
+
+    def add_member(self, organization: str, member: NewMember) -> Member:
+        return self.post(Member, member, *_API, "organizations", organization, "members")
+
+    def remove_member(self, organization: str, person: str) -> None:
+        self.delete(*_API, "organizations", organization, "members", person)
+
+    def upstreams(self, organization: str) -> list[Upstream]:
+        return self.get(list[Upstream], *_API, "organizations", organization, "upstreams")
+
+    def add_upstream(self, organization: str, upstream: NewUpstream) -> Upstream:
+        return self.post(Upstream, upstream, *_API, "organizations", organization, "upstreams")
+
+    def remove_upstream(self, organization: str, url: str) -> None:
+        self.delete(*_API, "organizations", organization, "upstreams", query={"url": url})
+
+    def tokens(self, organization: str) -> list[Token]:
+        return self.get(list[Token], *_API, "organizations", organization, "tokens")
+
+    def create_token(self, organization: str, token: NewToken) -> CreatedToken:
+        return self.post(CreatedToken, token, *_API, "organizations", organization, "tokens")
+
+    def revoke_token(self, organization: str, token: str) -> None:
+        self.delete(*_API, "organizations", organization, "tokens", token)
+
+    # projects and releases
+
+    def projects(self, **filters: str) -> list[Project]:
+        """`organization`, `query` and `label` narrow the list."""
+        return self.get(list[Project], *_API, "projects", query=filters)
+
+    def create_project(self, organization: str, project: NewProject) -> Project:
+        return self.post(Project, project, *_API, "organizations", organization, "projects")
+
+    def project(self, organization: str, project: str) -> Project:
+        return self.get(Project, *_API, "projects", organization, project)
+
+    def change_project(self, organization: str, project: str, change: ProjectChange) -> Project:
+        return self.patch(Project, change, *_API, "projects", organization, project)
+
+    def delete_project(self, organization: str, project: str) -> None:
+        self.delete(*_API, "projects", organization, project)
+
+    def releases(self, organization: str, project: str, limit: int | None = None) -> list[Release]:
+        query = {"limit": str(limit)} if limit is not None else None
+        return self.get(list[Release], *_API, "projects", organization, project, "releases", query=query)
+
+    def versions(self, organization: str, project: str, requirement: str) -> list[Release]:
+        return self.get(list[Release], *_API, "projects", organization, project, "versions", requirement)
+
+    def release(self, organization: str, project: str, requirement: str) -> ReleaseDetails:
+        return self.get(ReleaseDetails, *_API, "projects", organization, project, "releases", requirement)
+
+    def yank(self, organization: str, project: str, version: str, yank: Yank) -> Release:
+        path = (*_API, "projects", organization, project, "releases", version, "yank")
+        return self.put(Release, yank, *path)
+
+    def unyank(self, organization: str, project: str, version: str) -> None:
+        self.delete(*_API, "projects", organization, project, "releases", version, "yank")
+
+    def resolve(
+        self, organization: str, project: str, requirement: str, attribute: str, *, token: bool = False
+    ) -> Resolution:
+        """Resolve one output; with `token`, also what reads its closure for an hour."""
+        path = (*_API, "projects", organization, project, "resolve", requirement, attribute)
+        return self.get(Resolution, *path, query={"token": "true"} if token else None)
+
+    # publication
+
+    def open_publication(self, organization: str, project: str, message: OpenPublication) -> Publication:
+        return self.post(Publication, message, *_API, "projects", organization, project, "publications")
+
+    def declare(self, publication: Publication, declaration: Declaration) -> Declared:
+        path = (*publication_path(publication), "declarations")
+        return self.post(Declared, declaration, *path, repeatable=True)
+
+    def finish(self, publication: Publication) -> Published:
+        """Repeatable: the hub answers the same while the publication is kept."""
+        return self.post(Published, {}, *publication_path(publication), "finish", repeatable=True)
+
+    def abandon(self, publication: Publication) -> None:
+        self.delete(*publication_path(publication))
+
+
+def publication_path(publication: Publication) -> tuple[str, ...]:
+    """The segments of a publication's address."""
+    project = (publication.organization, publication.project)
+    return (*_API, "projects", *project, "publications", publication.id)
