@@ -1,7 +1,13 @@
-"""What the stages are given: the database, the objects, the clock, the settings. Made by the composition root."""
+"""What the stages are given: the database, the objects, the clock, the settings, and who decides. Made by the
+composition root."""
 
 from dataclasses import dataclass
 
+from piste.hub.access.authenticate import Authenticator
+from piste.hub.access.closures import ClosureTokens
+from piste.hub.access.guard import Guard
+from piste.hub.access.keys import Keyring
+from piste.hub.access.revocations import Revocations
 from piste.hub.db.base import Database
 from piste.hub.settings import Settings
 from piste.hub.storage.base import Objects
@@ -14,3 +20,25 @@ class Services:
     objects: Objects
     clock: Clock
     settings: Settings
+    authenticator: Authenticator
+    closures: ClosureTokens
+    guard: Guard
+    keyring: Keyring
+    revocations: Revocations
+
+
+def make_services(database: Database, objects: Objects, clock: Clock, settings: Settings) -> Services:
+    """Everything that is made of the first four."""
+    revocations = Revocations(database, clock)
+    closures = ClosureTokens(database, objects, clock, revocations)
+    return Services(
+        database=database,
+        objects=objects,
+        clock=clock,
+        settings=settings,
+        authenticator=Authenticator(database, closures, clock),
+        closures=closures,
+        guard=Guard(database, closures),
+        keyring=Keyring(database, clock),
+        revocations=revocations,
+    )

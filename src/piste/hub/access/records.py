@@ -14,6 +14,7 @@ class Permission(StrEnum):
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams
+    TOKEN_MANAGE = "token:manage"  # an admin all of the organization's, a member the own ones
     PROJECT_CREATE = "project:create"
     PROJECT_READ = "project:read"  # metadata, versions, outputs
     PROJECT_SOURCE = "project:source"  # the tarball

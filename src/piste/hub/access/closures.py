@@ -1,0 +1,147 @@
+"""Closure tokens as the hub makes and checks them, and what their manifests say. A manifest never changes, so what was
+read once is kept, within bounds.
+"""
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from piste.hub.access import queries
+from piste.hub.access.closure_token import (
+    LIFETIME_SECONDS,
+    ClosureClaims,
+    is_authentic,
+    make_closure_token,
+    read_closure_token,
+)
+from piste.hub.access.records import Actor, Closure, Kind
+from piste.hub.access.revocations import Revocations
+from piste.hub.db.base import ConflictError, Database
+from piste.hub.errors import HubError
+from piste.hub.storage.base import Objects
+from piste.lib.clock import SECOND, Clock
+from piste.wire.manifest import ManifestError, decode_manifest
+
+_MAX_KEYS: Final = 64
+# Paths over all manifests that are kept: some 200 bytes each, so 80 MB at the very most.
+_MAX_PATHS: Final = 400_000
+_KEY_LENGTH: Final = 32
+
+
+@dataclass(frozen=True)
+class ClosureContents:
+    """What a manifest lists: hash parts of store paths, and hashes of NARs (`sha256:<nix32>`)."""
+
+    hash_parts: frozenset[str]
+    nar_hashes: frozenset[str]
+
+
+class ClosureTokens:
+    """Makes and checks closure tokens."""
+
+    def __init__(self, database: Database, objects: Objects, clock: Clock, revocations: Revocations) -> None:
+        self._database = database
+        self._objects = objects
+        self._clock = clock
+        self._revocations = revocations
+        self._keys: dict[int, bytes] = {}
+        self._contents: OrderedDict[str, ClosureContents] = OrderedDict()
+        self._kept_paths = 0
+
+    async def issue(self, actor: Actor, project: str, manifest: str) -> tuple[str, int]:
+        """A token that reads the closure of a manifest (`sha256:<hex>`) of a project (id) for an hour, and its expiry in
+        microseconds. The caller has decided that the actor may."""
+        key_id, secret = await self._newest_key()
+        expires = self._clock() // SECOND + LIFETIME_SECONDS
+        claims = ClosureClaims(key_id, expires, manifest, actor.token or "", project)
+        return make_closure_token(claims, secret), expires * SECOND
+
+    async def check(self, text: str) -> Actor:
+        """The actor of a closure token; HubError (401) for one that doesn't count."""
+        parts = read_closure_token(text)
+        if parts is None:
+            raise unknown_credential()
+        claims, body, mac = parts
+        secret = await self._key(claims.key_id)
+        if secret is None or not is_authentic(body, mac, secret):
+            raise unknown_credential()
+        if self._clock() >= claims.expires * SECOND:
+            raise HubError(
+                "credential-expired",
+                "This closure token has expired.",
+                hint="Resolve the reference again: each resolution gives a token for one hour.",
+            )
+        if await self._revocations.is_revoked(claims):
+            raise unknown_credential()
+        return Actor(
+            kind=Kind.CLOSURE,
+            closure=Closure(project=claims.project, manifest=claims.manifest, parent=claims.parent),
+            expires_at=claims.expires * SECOND,
+        )
+
+    async def contents(self, manifest: str) -> ClosureContents | None:
+        """What a manifest lists; None when it is gone."""
+        if (kept := self._contents.get(manifest)) is not None:
+            self._contents.move_to_end(manifest)
+            return kept
+        data = await self._objects.read(f"manifest/{manifest.removeprefix('sha256:')}.json")
+        if data is None:
+            return None
+        try:
+            paths = decode_manifest(data, manifest).paths
+        except ManifestError:
+            return None
+        found = ClosureContents(
+            hash_parts=frozenset(entry.path[:32] for entry in paths),
+            nar_hashes=frozenset(entry.nar_hash for entry in paths),
+        )
+        self._keep(manifest, found)
+        return found
+
+    async def add_key(self) -> int:
+        """A further key; the newest one makes tokens, older ones are still checked."""
+        while True:
+            newest = await self._database.one("SELECT max(id) AS id FROM token_key")
+            number = ((newest["id"] if newest is not None else None) or 0) + 1
+            try:
+                async with self._database.transaction() as connection:
+                    await queries.add_token_key(
+                        connection, number, secrets.token_bytes(_KEY_LENGTH), self._clock()
+                    )
+            except ConflictError:
+                continue  # another process was first: take the next number
+            return number
+
+    async def _newest_key(self) -> tuple[int, bytes]:
+        found = await queries.newest_token_key(self._database)
+        if found is None:
+            await self.add_key()
+            return await self._newest_key()
+        return found
+
+    async def _key(self, number: int) -> bytes | None:
+        if (known := self._keys.get(number)) is not None:
+            return known
+        secret = await queries.token_key(self._database, number)
+        if secret is not None:
+            if len(self._keys) >= _MAX_KEYS:
+                self._keys.clear()
+            self._keys[number] = secret
+        return secret
+
+    def _keep(self, manifest: str, found: ClosureContents) -> None:
+        self._contents[manifest] = found
+        self._kept_paths += len(found.hash_parts)
+        while self._kept_paths > _MAX_PATHS and len(self._contents) > 1:
+            _, dropped = self._contents.popitem(last=False)
+            self._kept_paths -= len(dropped.hash_parts)
+
+
+def unknown_credential() -> HubError:
+    """Unknown, revoked, mistyped: all the same to whoever holds it."""
+    return HubError(
+        "credential-unknown",
+        "The hub does not know this token.",
+        hint="It may have been revoked, or belong to another hub. Log in again with `piste login`.",
+    )

@@ -1,0 +1,131 @@
+"""The questions that come after the table: which paths, which projects, which output. Every stage asks here.
+
+What the guard refuses is answered like what is missing, unless the caller is known to see it.
+"""
+
+import msgspec
+
+from piste.hub.access import queries, requirement_rule
+from piste.hub.access.closures import ClosureTokens
+from piste.hub.access.records import Actor, Kind, Organization, Permission, Project, Resource
+from piste.hub.access.rules import decide, permissions_of
+from piste.hub.db.base import Database
+from piste.hub.errors import HubError, not_found
+from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
+
+
+class Guard:
+    """Decides with the help of the database."""
+
+    def __init__(self, database: Database, closures: ClosureTokens) -> None:
+        self._database = database
+        self._closures = closures
+
+    def require(self, actor: Actor, permission: Permission, resource: Resource) -> None:
+        """Nothing if the actor may; else the error that this actor is to see."""
+        verdict = decide(actor, permission, resource)
+        if verdict.allowed:
+            return
+        if not verdict.visible:
+            raise not_found()
+        if actor.kind is Kind.NOBODY:
+            raise HubError(
+                "credential-missing",
+                "This needs a credential.",
+                hint="Log in with `piste login`, or set PISTE_TOKEN_FILE.",
+            )
+        raise HubError(
+            "forbidden",
+            f"Your credential does not allow this: {verdict.reason}.",
+            hint="Ask an admin of the organization.",
+        )
+
+    def may(self, actor: Actor, permission: Permission, resource: Resource) -> bool:
+        return decide(actor, permission, resource).allowed
+
+    async def may_read_path(self, actor: Actor, project: Project, hash_part: str) -> bool:
+        """Whether the narinfo (and listing) of a path may be read through a project. Says nothing on whether it is
+        there."""
+        if not self.may(actor, Permission.CACHE_READ, project):
+            return False
+        if actor.closure is None:
+            return True
+        contents = await self._closures.contents(actor.closure.manifest)
+        return contents is not None and hash_part in contents.hash_parts
+
+    async def may_read_nar(self, actor: Actor, project: Project, nar_hash: str) -> bool:
+        """Whether a NAR (`sha256:<nix32>`) may be read through a project, provided that the project has it."""
+        if not self.may(actor, Permission.CACHE_READ, project):
+            return False
+        if actor.closure is None:
+            return True
+        contents = await self._closures.contents(actor.closure.manifest)
+        return contents is not None and nar_hash in contents.nar_hashes
+
+    def may_read_manifest(self, actor: Actor, project: Project, manifest: str) -> bool:
+        """Whether a manifest (`sha256:<hex>`) of a project may be read."""
+        if not self.may(actor, Permission.CACHE_READ, project):
+            return False
+        return actor.closure is None or actor.closure.manifest == manifest
+
+    async def readable_projects(self, actor: Actor, ids: list[str]) -> list[Project]:
+        """Those among projects (ids) whose cache is part of what the actor reads at the root address. Unlisted ones are
+        only for those who name them, so they belong to it for members alone."""
+        found = await queries.projects_by_id(self._database, msgspec.json.encode(ids).decode())
+        return [project for project in found if self._at_root(actor, project)]
+
+    async def visible_projects(self, actor: Actor, organization: Organization | None = None) -> list[Project]:
+        """What a listing shows to the actor: public projects, and all of the actor's organizations."""
+        found = [
+            project
+            for project in await queries.all_projects(self._database)
+            if (organization is None or project.organization == organization.id)
+            and self.may(actor, Permission.PROJECT_READ, project)
+            and (project.visibility == "public" or self._is_insider(actor, project))
+        ]
+        return sorted(found, key=lambda one: (one.organization_name.lower(), one.name.lower()))
+
+    def check_resolve(self, actor: Actor, project: Project, requirement: str, attribute: str) -> None:
+        """Before a release is looked for: whether this credential may ask for it at all. HubError if not."""
+        self.require(actor, Permission.OUTPUT_RESOLVE, project)
+        binding = actor.binding
+        if binding is None:
+            return
+        if _canonical(attribute) != _canonical(binding.attribute):
+            raise HubError(
+                "forbidden",
+                f"This token resolves the output `{binding.attribute}` alone.",
+                hint="Ask an admin of the organization for a token that is bound to the other output.",
+            )
+        if not requirement_rule.allowed(binding.requirement, requirement):
+            raise _requirement_not_allowed(binding.requirement)
+
+    def check_release(self, actor: Actor, requirement: str, version: str) -> None:
+        """After a release was chosen: whether this credential may have it. HubError if not."""
+        binding = actor.binding
+        if binding is None:
+            return
+        if not requirement_rule.release_agrees(
+            binding.requirement, requirement, version, binding.minimum_version
+        ):
+            raise _requirement_not_allowed(binding.requirement, binding.minimum_version)
+
+    def _at_root(self, actor: Actor, project: Project) -> bool:
+        if not self.may(actor, Permission.CACHE_READ, project):
+            return False
+        return actor.closure is not None or project.visibility == "public" or self._is_insider(actor, project)
+
+    def _is_insider(self, actor: Actor, project: Project) -> bool:
+        return Permission.PROJECT_READ in permissions_of(actor, project.organization)
+
+
+def _requirement_not_allowed(bound: str, minimum: str | None = None) -> HubError:
+    hint = f"The version must not be below {minimum}." if minimum is not None else None
+    return HubError("requirement-not-allowed", requirement_rule.explain(bound), hint=hint)
+
+
+def _canonical(attribute: str) -> str:
+    try:
+        return format_attribute_path(parse_attribute_path(attribute))
+    except FlakeRefError:
+        return attribute

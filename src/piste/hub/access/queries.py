@@ -1,0 +1,119 @@
+"""What access asks the database: SQL, nothing else."""
+
+from collections.abc import Sequence
+
+from piste.hub.access.records import Organization, Project
+from piste.hub.db.base import Connection, Database, Row, decode
+from piste.nix.flake_ref import valid_name
+
+_PROJECT = """SELECT p.id, p.organization, o.name AS organization_name, p.name, p.visibility, p.created_at
+    FROM project p JOIN organization o ON o.id = p.organization"""
+
+
+async def organization_by_name(database: Database, name: str) -> Organization | None:
+    """By name, without regard to case; what can't be a name isn't asked for."""
+    if not valid_name(name):
+        return None
+    row = await database.one(
+        "SELECT id, name, created_at FROM organization WHERE lower(name) = $1", name.lower()
+    )
+    return None if row is None else decode(row, Organization)
+
+
+async def project_by_name(database: Database, organization: str, name: str) -> Project | None:
+    """By names, without regard to case."""
+    if not (valid_name(organization) and valid_name(name)):
+        return None
+    row = await database.one(
+        _PROJECT + " WHERE lower(o.name) = $1 AND lower(p.name) = $2", organization.lower(), name.lower()
+    )
+    return None if row is None else decode(row, Project)
+
+
+async def projects_by_id(database: Database, ids_json: str) -> list[Project]:
+    """Those of a JSON array of ids that exist."""
+    rows = await database.all(_PROJECT + " WHERE p.id IN (SELECT value FROM json_each($1))", ids_json)
+    return [decode(row, Project) for row in rows]
+
+
+async def all_projects(database: Database) -> list[Project]:
+    rows = await database.scan(_PROJECT)
+    return [decode(row, Project) for row in rows]
+
+
+async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
+    """The token and its person, once for each organization of that person (once with NULL if there is none)."""
+    return await database.all(
+        """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute, t.minimum_version,
+               t.expires_at, t.revoked_at, p.name AS person_name, p.superuser, m.organization AS member_of, m.role
+           FROM token t LEFT JOIN person p ON p.id = t.person LEFT JOIN member m ON m.person = t.person
+           WHERE t.hash = $1""",
+        hashed,
+    )
+
+
+async def token_key(database: Database, number: int) -> bytes | None:
+    row = await database.one("SELECT secret FROM token_key WHERE id = $1 AND retired_at IS NULL", number)
+    return None if row is None else row["secret"]
+
+
+async def newest_token_key(database: Database) -> tuple[int, bytes] | None:
+    row = await database.one(
+        "SELECT id, secret FROM token_key WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
+    )
+    return None if row is None else (row["id"], row["secret"])
+
+
+async def add_token_key(connection: Connection, number: int, secret: bytes, now: int) -> None:
+    await connection.run(
+        "INSERT INTO token_key (id, secret, created_at) VALUES ($1, $2, $3)", number, secret, now
+    )
+
+
+async def revocations_after(database: Database, number: int, since: int) -> Sequence[Row]:
+    return await database.all(
+        "SELECT number, subject, created_at FROM revocation WHERE number > $1 AND created_at >= $2", number, since
+    )
+
+
+async def revocations_of(database: Database, subjects_json: str, since: int) -> Sequence[Row]:
+    return await database.all(
+        """SELECT number, subject, created_at FROM revocation
+           WHERE subject IN (SELECT value FROM json_each($1)) AND created_at >= $2""",
+        subjects_json,
+        since,
+    )
+
+
+async def add_revocation(connection: Connection, subject: str, now: int) -> None:
+    await connection.run("INSERT INTO revocation (subject, created_at) VALUES ($1, $2)", subject, now)
+
+
+async def forget_revocations(connection: Connection, before: int) -> None:
+    """The newest row stays: SQLite would give its number to the next one, and others read from the last number on."""
+    await connection.run(
+        "DELETE FROM revocation WHERE created_at < $1 AND number < (SELECT max(number) FROM revocation)", before
+    )
+
+
+async def signing_keys(database: Database, organization: str) -> Sequence[Row]:
+    """Keys that sign, the newest first."""
+    return await database.all(
+        """SELECT id, name, public, secret, created_at FROM signing_key
+           WHERE organization = $1 AND retired_at IS NULL ORDER BY created_at DESC, id DESC""",
+        organization,
+    )
+
+
+async def signing_key_count(connection: Connection, organization: str) -> int:
+    row = await connection.one("SELECT count(*) AS n FROM signing_key WHERE organization = $1", organization)
+    return row["n"] if row is not None else 0
+
+
+async def add_signing_key(connection: Connection, row: tuple[str, str, str, bytes, bytes | None, int]) -> None:
+    """id, organization, name, public, secret, created_at."""
+    await connection.run(
+        """INSERT INTO signing_key (id, organization, name, public, secret, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
+        *row,
+    )

@@ -1,0 +1,106 @@
+"""What ended before its hour. Closure tokens are checked without the database, so each process keeps the revocations of
+the last hour in memory and reads the new ones several times a second.
+
+A revocation takes effect everywhere within a second: a process whose last look is older than that asks the database.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from piste.hub.access import queries
+from piste.hub.access.closure_token import LIFETIME_SECONDS, ClosureClaims
+from piste.hub.db.base import Connection, Database, Row
+from piste.lib.clock import SECOND, Clock
+
+REFRESH_SECONDS: Final = 0.3
+STALE_SECONDS: Final = 0.9
+# On PostgreSQL a number may become visible after a higher one: the last ones are read again each time.
+_OVERLAP: Final = 1000
+# Clocks of two processes differ; a token made within this time after a revocation counts as made before.
+_SKEW: Final = 5 * SECOND
+
+_log = structlog.get_logger("piste.hub.access")
+
+
+def token_subject(token: str) -> str:
+    """The token that closure tokens were made for (id)."""
+    return f"token:{token}"
+
+
+def manifest_subject(manifest: str) -> str:
+    """All closure tokens of one manifest (`sha256:<hex>`) that exist now; later ones are not touched."""
+    return f"release:{manifest}"
+
+
+def project_subject(project: str) -> str:
+    """All closure tokens of one project (id) that exist now: it was deleted, or is no longer open to all."""
+    return f"project:{project}"
+
+
+class Revocations:
+    """The revocations that this process knows."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._moments: dict[str, int] = {}
+        self._last_number = 0
+        self._refreshed = -STALE_SECONDS
+
+    async def add(self, connection: Connection, subject: str) -> None:
+        """Record one, inside the transaction of the caller."""
+        await queries.add_revocation(connection, subject, self._clock())
+
+    async def is_revoked(self, claims: ClosureClaims) -> bool:
+        """Whether this token has ended before its hour."""
+        subjects = [manifest_subject(claims.manifest), project_subject(claims.project)]
+        if claims.parent:
+            subjects.append(token_subject(claims.parent))
+        if time.monotonic() - self._refreshed > STALE_SECONDS:
+            listed = msgspec.json.encode(subjects).decode()
+            self._take(await queries.revocations_of(self._database, listed, self._horizon()))
+        return any(self._ends(subject, claims.issued * SECOND) for subject in subjects)
+
+    async def refresh(self) -> None:
+        """Read what is new."""
+        started = time.monotonic()
+        rows = await queries.revocations_after(self._database, self._last_number - _OVERLAP, self._horizon())
+        self._take(rows)
+        self._last_number = max([self._last_number, *(row["number"] for row in rows)])
+        self._refreshed = started
+
+    async def watch(self) -> None:
+        """Runs as long as the process serves."""
+        while True:
+            try:
+                await self.refresh()
+            except Exception as error:
+                # Requests ask the database themselves meanwhile, and are refused if it doesn't answer.
+                _log.warning("revocations-not-refreshed", error=type(error).__name__)
+            self._forget()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            subject = row["subject"]
+            self._moments[subject] = max(self._moments.get(subject, 0), row["created_at"])
+
+    def _ends(self, subject: str, issued: int) -> bool:
+        moment = self._moments.get(subject)
+        if moment is None:
+            return False
+        # A token never comes back; a manifest or a project may be resolved again.
+        return subject.startswith("token:") or issued <= moment + _SKEW
+
+    def _horizon(self) -> int:
+        return self._clock() - LIFETIME_SECONDS * SECOND - _SKEW
+
+    def _forget(self) -> None:
+        horizon = self._horizon()
+        for subject in [name for name, moment in self._moments.items() if moment < horizon]:
+            del self._moments[subject]
