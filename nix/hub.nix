@@ -11,7 +11,7 @@ let
   inherit (lib) mkOption types;
   systemdText = import ./systemd-text.nix;
 
-  withTls = cfg.tlsCert != null;
+  withTls = cfg.tlsCert != null && cfg.tlsKey != null;
   port = lib.toInt (lib.last (lib.splitString ":" cfg.listen));
   privilegedPort = port < 1024;
 
