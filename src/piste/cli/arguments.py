@@ -1,0 +1,55 @@
+"""Reading what people type: `ORG/PROJECT`, references, durations. Mistakes are usage errors that teach."""
+
+import re
+from typing import Final
+
+from piste.lib.errors import UsageError
+from piste.nix import flake_ref
+from piste.nix.flake_ref import FlakeRefError, Reference, parse_reference
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def parse_project(text: str) -> tuple[str, str]:
+    """`ORG/PROJECT` as two names."""
+    try:
+        return flake_ref.parse_project(text)
+    except FlakeRefError as error:
+        raise UsageError("bad-name", f"{error}.") from error
+
+
+def parse_versioned(text: str, *, default: str | None = None) -> tuple[str, str, str]:
+    """`ORG/PROJECT/REQUIREMENT`; the last part may be left out where there is a default."""
+    parts = text.split("/", 2)
+    if len(parts) == 2 and default is not None:
+        parts.append(default)
+    if len(parts) != 3 or not parts[2].strip():
+        raise UsageError(
+            "bad-name",
+            f"{text!r} does not name a version.",
+            hint="It has the form ORG/PROJECT/REQUIREMENT, for example acme/web/=1.4.0.",
+        )
+    organization, project = parse_project("/".join(parts[:2]))
+    return organization, project, parts[2]
+
+
+def read_reference(text: str, hub: str | None = None) -> Reference:
+    """`ORG/PROJECT[/REQUIREMENT]#ATTRIBUTE`, or the same as an address of the hub."""
+    try:
+        return parse_reference(text, hub)
+    except FlakeRefError as error:
+        raise UsageError(
+            "bad-reference",
+            f"{error}.",
+            hint="For example acme/web/0.1#nixosConfigurations.web.",
+        ) from error
+
+
+def parse_duration(text: str) -> int:
+    """`90d`, `12h`, `30m`: seconds."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdwy])", text.strip())
+    if not found:
+        raise UsageError(
+            "bad-duration", f"{text!r} is not a length of time.", hint="For example 90d, 12h or 30m."
+        )
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,138 @@
+"""All printing. Results go to standard output, alone; everything said to people goes to standard error.
+
+Colours and progress appear on a terminal only. No other module of the commands writes to a stream.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from piste.lib.errors import PisteError
+
+
+def line(text: str) -> None:
+    """One line of the result."""
+    sys.stdout.write(text + "\n")
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    sys.stderr.write(_paint("warning:", "33") + f" {text}\n")
+    sys.stderr.flush()
+
+
+def data(value: object) -> None:
+    """The result as JSON, times in RFC 3339; indented on a terminal."""
+    plain = _readable(msgspec.to_builtins(value))
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(plain, indent=indent, ensure_ascii=False) + "\n")
+
+
+def event(value: object) -> None:
+    """One object of a stream of JSON lines."""
+    sys.stdout.write(json.dumps(_readable(msgspec.to_builtins(value)), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def error(problem: PisteError, *, as_json: bool = False) -> None:
+    """An error for people, or with --json one JSON object, both on standard error."""
+    if as_json:
+        body: dict[str, object] = {"ref": problem.ref, "message": problem.message}
+        if problem.hint:
+            body["hint"] = problem.hint
+        if problem.context:
+            body["context"] = problem.context
+        sys.stderr.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
+        return
+    sys.stderr.write(f"{_paint('error:', '31;1')} {problem.message}  ({problem.ref})\n")
+    for name, value in problem.context.items():
+        sys.stderr.write(f"  {name}: {value}\n")
+    if problem.hint:
+        sys.stderr.write(f"{_paint('hint:', '36')} {problem.hint}\n")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """Rows in columns; without headings where the output is not a terminal, for `cut` and `awk`."""
+    cells = [[value or "-" for value in row] for row in rows]
+    if sys.stdout.isatty():
+        cells.insert(0, [heading.upper() for heading in headings])
+    if not cells:
+        return
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    for row in cells:
+        padded = [value.ljust(width) for value, width in zip(row, widths, strict=True)]
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def fields(pairs: Mapping[str, str | None]) -> None:
+    """Names and values, one a line; what is absent is left out."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        if value is not None:
+            sys.stdout.write(f"{name.ljust(width)}  {value}\n")
+
+
+def moment(microseconds: int | None) -> str | None:
+    """A time in UTC, RFC 3339."""
+    if microseconds is None:
+        return None
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 3 min 10 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def ask_secret(question: str) -> str | None:
+    """Ask for something that is not echoed; None where there is no terminal to ask at."""
+    if not sys.stdin.isatty():
+        return None
+    import getpass
+
+    return getpass.getpass(question)
+
+
+def interactive() -> bool:
+    """Whether progress is shown: a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
+
+
+def _readable(value: Any) -> Any:
+    """Microseconds in fields named `…_at` become text."""
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            name: moment(item) if name.endswith("_at") and isinstance(item, int) else _readable(item)
+            for name, item in value.items()
+        }
+    return value
+
+
+def _paint(text: str, code: str) -> str:
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        return f"\x1b[{code}m{text}\x1b[0m"
+    return text
