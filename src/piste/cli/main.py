@@ -61,8 +61,11 @@ def _version() -> str:
     return "piste " + version("piste")
 
 
-def make_app() -> App:
-    """The command with all its verbs; none of them is imported yet."""
+def make_app(verb: str | None = None) -> App:
+    """The command with all its verbs; none of them is imported before it is called.
+
+    The summaries here spare the list of verbs their import; `verb` speaks for itself.
+    """
     app = App(
         name="piste",
         help=_HELP,
@@ -74,7 +77,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, place, summary in (*_VERBS, *_GROUPS):
-        app.command(place, name=name, help=summary)
+        app.command(place, name=name, help=summary if name != verb else None)
     return app
 
 
@@ -86,7 +89,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; every error has been shown."""
     try:
-        result = make_app()(arguments)
+        result = make_app(next(iter(arguments), None))(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone. Point it elsewhere, or Python complains once more at its end.
