@@ -71,42 +71,36 @@ def parse_reference(text: str, hub_url: str | None = None) -> Reference:
         raise FlakeRefError(f"a reference of {len(text)} characters is too long")
     place, hash_sign, fragment = text.strip().partition("#")
     if _URL.match(place):
-        place = _within_hub(place, hub_url)
+        parts = _parts_of_url(place, hub_url)
         fragment = _unescape(fragment)
-    organization, project, requirement = _parts(place, text)
+    else:
+        parts = place.split("/")
     if hash_sign and not fragment:
         raise FlakeRefError(f"{_shown(text)} names no attribute path after the #")
-    return Reference(organization, project, requirement, parse_attribute_path(fragment) if fragment else ())
-
-
-def _parts(place: str, text: str) -> tuple[str, str, str]:
-    parts = place.split("/", 2)
-    if len(parts) < 2 or not valid_name(parts[0]) or not valid_name(parts[1]):
+    attribute = parse_attribute_path(fragment) if fragment else ()
+    if not 2 <= len(parts) <= 3 or not valid_name(parts[0]) or not valid_name(parts[1]):
         raise FlakeRefError(f"{_shown(text)} is not a reference, as `acme/web/0.1#attribute` would be")
     requirement = parts[2].strip() if len(parts) == 3 else ANY_RELEASE
     if not requirement or "/" in requirement or not requirement.isprintable():
         raise FlakeRefError(
             f"{_shown(text)} has no usable requirement after the project (`*` for any release)"
         )
-    return parts[0], parts[1], requirement
+    return Reference(parts[0], parts[1], requirement, attribute)
 
 
-def _within_hub(url: str, hub_url: str | None) -> str:
-    """The three parts of a URL of the hub, as the short form has them."""
+def _parts_of_url(url: str, hub_url: str | None) -> list[str]:
+    """What stands after `HUB/f/`: divided first, so that an escaped slash divides nothing."""
     if "?" in url:
         raise FlakeRefError(f"{_shown(url)} has a query, which no reference has")
-    if hub_url is None:
-        base, marker, rest = url.partition("/f/")
-    else:
+    base, marker, rest = url.partition("/f/")
+    whose = "of a hub (HUB/f/ORG/PROJECT/REQUIREMENT)"
+    if hub_url is not None:
         base = hub_url.rstrip("/")
+        whose = f"of this hub ({base}/f/…)"
         marker, rest = ("/f/", url[len(base) + 3 :]) if _begins(url, base + "/f/") else ("", "")
     if not marker or not rest:
-        whose = (
-            f"of this hub ({base}/f/…)" if hub_url is not None else "of a hub (HUB/f/ORG/PROJECT/REQUIREMENT)"
-        )
         raise FlakeRefError(f"{_shown(url)} is not a URL {whose}")
-    # Divided before it is unescaped: an escaped slash is no divider.
-    return "/".join(_unescape(part) for part in rest.removesuffix(_ARCHIVE).split("/"))
+    return [_unescape(part) for part in rest.removesuffix(_ARCHIVE).split("/")]
 
 
 def _begins(url: str, base: str) -> bool:

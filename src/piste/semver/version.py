@@ -38,7 +38,7 @@ class VersionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version. `==` compares all of it; `<` and the others only precedence, which skips build metadata."""
+    """One version. `==` compares all of it; `<` and the others only precedence, without build metadata."""
 
     major: int
     minor: int
