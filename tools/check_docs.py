@@ -72,7 +72,7 @@ def all_pages(root: Path) -> list[Page]:
     return [read_page(path) for path in sorted(paths)]
 
 
-def broken_links(pages: list[Page]) -> list[str]:
+def broken_links(pages: list[Page], root: Path = ROOT) -> list[str]:
     """Links to files or headings that are not there."""
     anchors = {page.path.resolve(): page.anchors() for page in pages}
     problems = []
@@ -80,7 +80,7 @@ def broken_links(pages: list[Page]) -> list[str]:
         for number, line in page.lines:
             for target in LINK.findall(re.sub(r"`[^`]*`", "", line)):
                 if complaint := _complaint(page.path, target, anchors):
-                    problems.append(f"{page.path.relative_to(ROOT)}:{number}: {complaint}")
+                    problems.append(f"{page.path.relative_to(root)}:{number}: {complaint}")
     return problems
 
 
@@ -110,7 +110,7 @@ def missing_places(pages: list[Page], wanted: dict[str, str]) -> list[str]:
 def error_faults(page: Path, known: set[str]) -> list[str]:
     """References without a heading in the page of errors, and headings for references that are no more."""
     if not page.exists():
-        return [f"{page.relative_to(ROOT)} is not there; it has to explain {len(known)} errors"]
+        return [f"docs/{page.name} is not there; it has to explain {len(known)} errors"]
     listed = {
         match[2].strip("`")
         for _, line in read_page(page).lines

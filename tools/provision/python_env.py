@@ -4,10 +4,12 @@ Debian's minimal Python can make an environment but has no pip to fill it; then 
 Debian package, verified by apt. pip installs uv by hash, and uv does the rest.
 """
 
+import json
 import os
 import shutil
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 from tools.provision.apt import available, private_apt
@@ -65,7 +67,13 @@ def ensure_tools() -> None:
 
 
 def _wanted(lock: str) -> str:
-    return fingerprint(str(VENV), REQUIREMENTS / f"{lock}.lock", ROOT / "pyproject.toml")
+    return fingerprint(str(VENV), REQUIREMENTS / f"{lock}.lock", _own_package())
+
+
+def _own_package() -> str:
+    """What of pyproject.toml an editable install holds: settings of linters are no reason for another one."""
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return json.dumps([tables["build-system"], tables["project"], tables["tool"]["hatch"]])
 
 
 def _is_done(lock: str) -> bool:
