@@ -43,7 +43,7 @@ def test_a_clone_that_was_moved_repairs_itself_without_the_network(tmp_path: Pat
         [python, "-c", "import piste; print(piste.__file__)"], capture_output=True, text=True
     )
     assert where.stdout.strip() == str(clone / "src/piste/__init__.py")
-    assert (clone / ".venv/bin/piste").read_text(encoding="utf-8").splitlines()[1].count(str(clone)) == 1
+    assert str(clone) in (clone / ".venv/bin/piste").read_text(encoding="utf-8").splitlines()[0]
     assert _build(clone / ".cache/nix/bin", tmp_path) == "built\n"
 
 
