@@ -8,6 +8,7 @@ from piste.hub.access.closures import ClosureTokens
 from piste.hub.access.guard import Guard
 from piste.hub.access.keys import Keyring
 from piste.hub.access.revocations import Revocations
+from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.settings import Settings
 from piste.hub.storage.base import Objects
@@ -25,6 +26,7 @@ class Services:
     guard: Guard
     keyring: Keyring
     revocations: Revocations
+    workers: Workers
 
 
 def make_services(database: Database, objects: Objects, clock: Clock, settings: Settings) -> Services:
@@ -41,4 +43,5 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         guard=Guard(database, closures),
         keyring=Keyring(database, clock),
         revocations=revocations,
+        workers=Workers(),
     )

@@ -5,6 +5,7 @@ whatever the bytes are, since publishers choose them: a billion zeros take secon
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from typing import Final
 
 from piste.nix import base32
@@ -30,14 +31,25 @@ _RUN_COST: Final = 8
 _MAX_WORK: Final = 50_000_000
 
 
+class KnownHashParts:
+    """What scanners look for. Made once and shared by the scanners of many NARs."""
+
+    def __init__(self, hash_parts: Collection[bytes | str]) -> None:
+        self.hash_parts = frozenset(_as_bytes(hash_part) for hash_part in hash_parts)
+
+    @cached_property
+    def groups(self) -> dict[int, tuple[bytes, ...]]:
+        return _groups_of(self.hash_parts)
+
+
 class ReferenceScanner:
     """Looks for hash parts that are known; `found` grows while pieces are fed."""
 
-    def __init__(self, known: Collection[bytes | str]) -> None:
+    def __init__(self, known: Collection[bytes | str] | KnownHashParts) -> None:
         self.found: set[str] = set()
-        self._known = frozenset(_as_bytes(hash_part) for hash_part in known)
+        self._shared = known if isinstance(known, KnownHashParts) else KnownHashParts(known)
+        self._known = self._shared.hash_parts
         self._tail = b""
-        self._groups: dict[int, tuple[bytes, ...]] | None = None
 
     def feed(self, data: Buffer) -> None:
         if not self._known or len(self.found) == len(self._known):

@@ -1,0 +1,195 @@
+"""What the cache asks the database: SQL, nothing else."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from piste.hub.cache.keep import KeptNar
+from piste.hub.cache.records import NewPath, StoredPath
+from piste.hub.db.base import Connection, Database, Row, decode
+
+_COLUMNS = """p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
+    p.content_address, p.signatures, p.upstream, p.upstream_narinfo, p.created_at"""
+_WITH_FILE = f"""SELECT {_COLUMNS}, n.file_hash, n.file_size FROM path_info p
+    LEFT JOIN nar n ON n.nar_hash = p.nar_hash"""
+
+
+def as_json(values: Sequence[str]) -> str:
+    """A list as one parameter, for `IN (SELECT value FROM json_each($n))`."""
+    return msgspec.json.encode(values).decode()
+
+
+async def path_of_project(database: Database, project: str, hash_part: str) -> StoredPath | None:
+    row = await database.one(f"{_WITH_FILE} WHERE p.project = $1 AND p.hash_part = $2", project, hash_part)
+    return None if row is None else decode(row, StoredPath)
+
+
+async def paths_by_hash_part(database: Database, hash_part: str) -> list[StoredPath]:
+    """In every project that has it, the oldest first."""
+    rows = await database.all(
+        f"{_WITH_FILE} WHERE p.hash_part = $1 ORDER BY p.created_at, p.project", hash_part
+    )
+    return [decode(row, StoredPath) for row in rows]
+
+
+async def paths_of_project(database: Database, project: str, hash_parts: Sequence[str]) -> list[StoredPath]:
+    rows = await database.scan(
+        f"{_WITH_FILE} WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))",
+        project,
+        as_json(hash_parts),
+    )
+    return [decode(row, StoredPath) for row in rows]
+
+
+async def paths_of_organization(
+    database: Database, organization: str, hash_parts: Sequence[str]
+) -> list[StoredPath]:
+    """In every project of the organization. Looks at nothing that other organizations have, so that the time it takes
+    tells nothing of them."""
+    rows = await database.scan(
+        f"""SELECT {_COLUMNS} FROM project q CROSS JOIN json_each($2) j
+            JOIN path_info p ON p.project = q.id AND p.hash_part = j.value WHERE q.organization = $1""",
+        organization,
+        as_json(hash_parts),
+    )
+    return [decode(row, StoredPath) for row in rows]
+
+
+async def paths_by_nar(database: Database, nar_hash: str) -> list[StoredPath]:
+    """Every path of every project that has this NAR."""
+    rows = await database.all(f"{_WITH_FILE} WHERE p.nar_hash = $1", nar_hash)
+    return [decode(row, StoredPath) for row in rows]
+
+
+async def paths_of_project_by_nar(database: Database, project: str, nar_hash: str) -> list[StoredPath]:
+    rows = await database.all(f"{_WITH_FILE} WHERE p.nar_hash = $2 AND p.project = $1", project, nar_hash)
+    return [decode(row, StoredPath) for row in rows]
+
+
+async def newest_hash_parts(database: Database, project: str, limit: int) -> list[str]:
+    rows = await database.scan(
+        "SELECT hash_part FROM path_info WHERE project = $1 ORDER BY created_at DESC LIMIT $2", project, limit
+    )
+    return [row["hash_part"] for row in rows]
+
+
+async def nar(database: Database, nar_hash: str) -> Row | None:
+    return await database.one(
+        "SELECT nar_hash, nar_size, file_hash, file_size FROM nar WHERE nar_hash = $1", nar_hash
+    )
+
+
+async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) -> None:
+    """The first row of a NAR stays."""
+    await connection.many(
+        """INSERT INTO nar (nar_hash, nar_size, file_hash, file_size, created_at) VALUES ($1, $2, $3, $4, $5)
+           ON CONFLICT (nar_hash) DO NOTHING""",
+        [(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars],
+    )
+
+
+async def claim_paths(connection: Connection, organization: str, paths: Sequence[NewPath]) -> list[str]:
+    """Fix the content of paths within the organization; the hash parts that it holds with other content."""
+    wanted = {path.record.hash_part: path.record.nar_hash for path in paths}
+    # In one order, so that two publishers who claim the same paths wait for one another and don't deadlock.
+    claims = sorted(wanted.items())
+    await connection.many(
+        """INSERT INTO organization_path (organization, hash_part, nar_hash) VALUES ($1, $2, $3)
+           ON CONFLICT (organization, hash_part) DO NOTHING""",
+        [(organization, hash_part, nar_hash) for hash_part, nar_hash in claims],
+    )
+    rows = await connection.all(
+        """SELECT hash_part, nar_hash FROM organization_path
+           WHERE organization = $1 AND hash_part IN (SELECT value FROM json_each($2))""",
+        organization,
+        as_json(list(wanted)),
+    )
+    return [row["hash_part"] for row in rows if wanted[row["hash_part"]] != row["nar_hash"]]
+
+
+async def add_paths(connection: Connection, project: str, paths: Sequence[NewPath], now: int) -> None:
+    """What the project says of a path already stays as it is."""
+    await connection.many(
+        """INSERT INTO path_info (project, hash_part, name, nar_hash, nar_size, reference_names, deriver,
+               content_address, signatures, upstream, upstream_narinfo, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+           ON CONFLICT (project, hash_part) DO NOTHING""",
+        [
+            (
+                project,
+                path.record.hash_part,
+                path.record.name,
+                path.record.nar_hash,
+                path.record.nar_size,
+                path.record.reference_names,
+                path.record.deriver,
+                path.record.content_address,
+                as_json(path.signatures),
+                path.record.upstream,
+                path.record.upstream_narinfo,
+                now,
+            )
+            for path in sorted(paths, key=lambda path: path.record.hash_part)
+        ],
+    )
+
+
+async def pushed_nar(database: Database, project: str, file_name: str) -> Row | None:
+    return await database.one(
+        """SELECT q.nar_hash, q.nar_size, n.file_hash, n.file_size FROM pushed_nar q
+           JOIN nar n ON n.nar_hash = q.nar_hash WHERE q.project = $1 AND q.file_name = $2""",
+        project,
+        file_name,
+    )
+
+
+async def add_pushed_nar(
+    connection: Connection, project: str, file_name: str, kept: KeptNar, now: int
+) -> None:
+    await connection.run(
+        """INSERT INTO pushed_nar (project, file_name, nar_hash, nar_size, file_hash, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, file_name)
+           DO UPDATE SET nar_hash = excluded.nar_hash, nar_size = excluded.nar_size,
+               file_hash = excluded.file_hash, created_at = excluded.created_at""",
+        project,
+        file_name,
+        kept.nar_hash,
+        kept.nar_size,
+        kept.file_hash,
+        now,
+    )
+
+
+async def forget_pushed_nars(connection: Connection, before: int) -> int:
+    return await connection.run("DELETE FROM pushed_nar WHERE created_at < $1", before)
+
+
+async def log_object(database: Database, project: str, drv_name: str) -> str | None:
+    row = await database.one(
+        "SELECT object FROM build_log WHERE project = $1 AND drv_name = $2", project, drv_name
+    )
+    return None if row is None else row["object"]
+
+
+async def add_log(connection: Connection, project: str, drv_name: str, object_key: str, now: int) -> None:
+    await connection.run(
+        """INSERT INTO build_log (project, drv_name, object, created_at) VALUES ($1, $2, $3, $4)
+           ON CONFLICT (project, drv_name) DO UPDATE SET object = excluded.object, created_at = excluded.created_at""",
+        project,
+        drv_name,
+        object_key,
+        now,
+    )
+
+
+async def has_manifest(database: Database, project: str, digest: str) -> bool:
+    row = await database.one(
+        "SELECT 1 AS there FROM manifest WHERE project = $1 AND digest = $2", project, digest
+    )
+    return row is not None
+
+
+async def upstreams(database: Database, organization: str) -> dict[str, list[str]]:
+    """Address → public keys, as the organization registered them."""
+    rows = await database.all("SELECT url, public_keys FROM upstream WHERE organization = $1", organization)
+    return {row["url"]: msgspec.json.decode(row["public_keys"], type=list[str]) for row in rows}

@@ -1,0 +1,197 @@
+"""What a publication asks the database: SQL, nothing else."""
+
+from collections.abc import Sequence
+
+from piste.hub.cache.queries import as_json
+from piste.hub.db.base import Connection, Database, Row, Value, decode
+from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
+
+_PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
+    source_license, created_at, expires_at FROM publication"""
+_STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address, signatures,
+    upstream, upstream_narinfo, state FROM staged_path"""
+
+
+async def publication(database: Database, project: str, publication_id: str) -> PublicationRow | None:
+    row = await database.one(f"{_PUBLICATION} WHERE id = $1 AND project = $2", publication_id, project)
+    return None if row is None else decode(row, PublicationRow)
+
+
+async def publication_of_stage(connection: Connection, project: str, stage: str) -> PublicationRow | None:
+    row = await connection.one(f"{_PUBLICATION} WHERE project = $1 AND stage = $2", project, stage)
+    return None if row is None else decode(row, PublicationRow)
+
+
+async def release_stage_name(connection: Connection, publication_id: str) -> None:
+    await connection.run("UPDATE publication SET stage = NULL WHERE id = $1", publication_id)
+
+
+async def add_publication(connection: Connection, row: PublicationRow, created_by: str | None) -> None:
+    await connection.run(
+        """INSERT INTO publication (id, project, stage, version, rolling, metadata, state, created_by, created_at,
+               expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+        row.id,
+        row.project,
+        row.stage,
+        row.version,
+        row.rolling,
+        row.metadata,
+        row.state,
+        created_by,
+        row.created_at,
+        row.expires_at,
+    )
+
+
+async def delete_publication(connection: Connection, publication_id: str) -> None:
+    await connection.run("DELETE FROM publication WHERE id = $1", publication_id)
+
+
+async def expired_publications(database: Database, now: int) -> list[str]:
+    rows = await database.all("SELECT id FROM publication WHERE expires_at <= $1", now)
+    return [row["id"] for row in rows]
+
+
+async def stage_paths(connection: Connection, publication_id: str, paths: Sequence[StagedPath]) -> None:
+    """Declared anew is only what was not there yet."""
+    await connection.many(
+        """INSERT INTO staged_path (publication, hash_part, name, nar_hash, nar_size, reference_names, deriver,
+               content_address, signatures, upstream, upstream_narinfo, state)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+           ON CONFLICT (publication, hash_part) DO UPDATE SET name = excluded.name, nar_hash = excluded.nar_hash,
+               nar_size = excluded.nar_size, reference_names = excluded.reference_names, deriver = excluded.deriver,
+               content_address = excluded.content_address, signatures = excluded.signatures,
+               upstream = excluded.upstream, upstream_narinfo = excluded.upstream_narinfo, state = excluded.state
+           WHERE staged_path.state = 'missing'""",
+        [
+            (
+                publication_id,
+                path.hash_part,
+                path.name,
+                path.nar_hash,
+                path.nar_size,
+                path.reference_names,
+                path.deriver,
+                path.content_address,
+                path.signatures,
+                path.upstream,
+                path.upstream_narinfo,
+                path.state,
+            )
+            for path in sorted(paths, key=lambda path: path.hash_part)
+        ],
+    )
+
+
+async def staged_outputs(database: Database | Connection, publication_id: str) -> list[StagedOutput]:
+    rows = await database.all(
+        """SELECT attribute, store_path, system, required FROM staged_output WHERE publication = $1""",
+        publication_id,
+    )
+    return sorted((decode(row, StagedOutput) for row in rows), key=lambda output: output.attribute)
+
+
+async def stage_outputs(connection: Connection, publication_id: str, outputs: Sequence[StagedOutput]) -> None:
+    """An output that is required once stays so."""
+    await connection.many(
+        """INSERT INTO staged_output (publication, attribute, store_path, system, required)
+           VALUES ($1, $2, $3, $4, $5) ON CONFLICT (publication, attribute)
+           DO UPDATE SET required = staged_output.required OR excluded.required""",
+        [(publication_id, each.attribute, each.store_path, each.system, each.required) for each in outputs],
+    )
+
+
+async def staged_paths(database: Database, publication_id: str) -> list[StagedPath]:
+    rows = await database.scan(f"{_STAGED} WHERE publication = $1", publication_id)
+    return [decode(row, StagedPath) for row in rows]
+
+
+async def staged_states(database: Database, publication_id: str, hash_parts: Sequence[str]) -> Sequence[Row]:
+    return await database.scan(
+        """SELECT hash_part, name, state FROM staged_path
+           WHERE publication = $1 AND hash_part IN (SELECT value FROM json_each($2))""",
+        publication_id,
+        as_json(hash_parts),
+    )
+
+
+async def mark_verified(connection: Connection, publication_id: str, paths: Sequence[StagedPath]) -> None:
+    """Only what is still declared exactly as it was when the NAR was scanned."""
+    await connection.many(
+        """UPDATE staged_path SET state = 'verified' WHERE publication = $1 AND hash_part = $2
+               AND nar_hash = $3 AND reference_names = $4 AND state = 'missing'""",
+        [
+            (publication_id, path.hash_part, path.nar_hash, path.reference_names)
+            for path in sorted(paths, key=lambda path: path.hash_part)
+        ],
+    )
+
+
+async def set_source(connection: Connection, publication_id: str, values: Sequence[Value]) -> int:
+    """source, source_size, readme, source_license; the number of publications that took it (0: not open, or it has
+    another source)."""
+    return await connection.run(
+        """UPDATE publication SET source = $2, source_size = $3, readme = $4, source_license = $5
+           WHERE id = $1 AND state = 'open' AND (source IS NULL OR source = $2)""",
+        publication_id,
+        *values,
+    )
+
+
+async def close(connection: Connection, publication_id: str) -> bool:
+    """open → finished; False when somebody else was first."""
+    changed = await connection.run(
+        "UPDATE publication SET state = 'finished' WHERE id = $1 AND state = 'open'", publication_id
+    )
+    return changed == 1
+
+
+async def next_sequence(connection: Connection, project: str) -> int | None:
+    """The project's next number; other publishers of the project wait here until this one is done. None when the project
+    is gone."""
+    row = await connection.one(
+        "UPDATE project SET sequence = sequence + 1 WHERE id = $1 RETURNING sequence", project
+    )
+    return None if row is None else row["sequence"]
+
+
+async def add_manifests(connection: Connection, rows: Sequence[Sequence[Value]]) -> None:
+    """digest, project, root, path_count, nar_size, created_at"""
+    await connection.many(
+        """INSERT INTO manifest (digest, project, root, path_count, nar_size, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, digest) DO NOTHING""",
+        rows,
+    )
+
+
+async def add_release(connection: Connection, values: Sequence[Value]) -> None:
+    """The columns in the order of the statement; ConflictError when the version is there."""
+    await connection.run(
+        """INSERT INTO release (id, project, version, sort, sequence, pre, rolling, content, source, source_size,
+               description, labels, license, repository, subdirectory, revision, commit_count, readme, published_by,
+               published_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
+        *values,
+    )
+
+
+async def add_outputs(connection: Connection, rows: Sequence[Sequence[Value]]) -> None:
+    """release, attribute, store_path, system, manifest, statement, statement_signatures"""
+    await connection.many(
+        """INSERT INTO output (release, attribute, store_path, system, manifest, statement, statement_signatures)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+        rows,
+    )
+
+
+async def release_of_version(database: Database | Connection, project: str, sort: bytes) -> Row | None:
+    return await database.one(
+        "SELECT id, version, content FROM release WHERE project = $1 AND sort = $2", project, sort
+    )
+
+
+async def available_outputs(database: Database, release: str) -> dict[str, str]:
+    rows = await database.all(
+        "SELECT attribute, store_path FROM output WHERE release = $1 AND manifest IS NOT NULL", release
+    )
+    return {row["attribute"]: row["store_path"] for row in sorted(rows, key=lambda row: row["attribute"])}

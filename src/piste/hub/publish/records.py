@@ -1,0 +1,53 @@
+"""What a publication remembers while it is open. The states are described in the migration of its tables."""
+
+import msgspec
+
+from piste.hub.cache.records import PathRecord
+from piste.wire.publication import Metadata
+
+OPEN = "open"
+FINISHED = "finished"
+
+MISSING = "missing"
+VERIFIED = "verified"
+PRESENT = "present"
+PINNED = "pinned"
+
+
+class PublicationRow(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    project: str
+    stage: str | None
+    version: str
+    rolling: bool
+    metadata: str
+    state: str
+    source: str | None  # hex SHA-256 of the tar
+    source_size: int | None
+    readme: str | None
+    source_license: str | None
+    created_at: int
+    expires_at: int
+
+    @property
+    def said(self) -> Metadata:
+        return msgspec.json.decode(self.metadata, type=Metadata)
+
+
+class StagedPath(PathRecord, frozen=True, kw_only=True):
+    state: str
+
+
+class StagedOutput(msgspec.Struct, frozen=True):
+    attribute: str
+    store_path: str
+    system: str | None
+    required: bool
+
+
+class ReleaseContent(msgspec.Struct, frozen=True):
+    """What makes two publications of one version the same."""
+
+    outputs: dict[str, str]
+    revision: str | None
+    source: str

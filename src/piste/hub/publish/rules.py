@@ -1,0 +1,230 @@
+"""What may be published, decided from records alone: versions, metadata, declarations, licences. Never asks anybody."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from piste.hub.errors import HubError
+from piste.hub.publish.records import PINNED, PRESENT, VERIFIED, StagedOutput, StagedPath
+from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
+from piste.nix.hashes import Hash, HashError
+from piste.nix.narinfo import NarInfo, NarInfoError, PathInfo, parse_narinfo
+from piste.nix.signature import PublicKey, SignatureKeyError, is_signature, verify_any
+from piste.nix.store_path import StorePath, StorePathError
+from piste.semver.version import Version, VersionError
+from piste.wire.publication import DeclaredOutput, DeclaredPath, Metadata
+
+LIFETIME: Final = 6 * 3600 * 1_000_000
+MAX_PATHS: Final = 100_000  # in one declaration
+MAX_OUTPUTS: Final = 10_000
+MAX_LABELS: Final = 25  # FlakeHub's own limit
+SHOWN_MISSING: Final = 10
+READY: Final = frozenset({VERIFIED, PRESENT, PINNED})
+
+_STAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
+_REVISION: Final = re.compile(r"[0-9a-f]{40}")
+_SYSTEM: Final = re.compile(r"[a-z0-9_]{1,32}-[a-z0-9_-]{1,32}")
+
+
+def version_to_publish(text: str, *, rolling: bool) -> Version:
+    """The version of a publication; HubError when it may not have it."""
+    try:
+        version = Version.from_tag(text)
+    except VersionError as error:
+        raise HubError("bad-version", f"The version can't be published: {error}.") from error
+    if rolling and not version.is_rolling:
+        raise HubError(
+            "bad-version",
+            f"{text} is not a rolling version.",
+            hint="A rolling version is 0.<minor>.<commit count>+rev-<40 hex digits>.",
+        )
+    return version
+
+
+def check_stage_name(stage: str | None) -> None:
+    if stage is not None and not _STAGE.fullmatch(stage):
+        raise HubError("bad-name", "A stage's name has letters, digits, dots, dashes and underscores, 128 at most.")
+
+
+def check_metadata(metadata: Metadata) -> None:
+    """Bounds on what a publisher says, since it is shown to others."""
+    long = {"description": 4096, "license": 256, "repository": 2048, "subdirectory": 1024}
+    for name, limit in long.items():
+        text = getattr(metadata, name)
+        if text is not None and (len(text) > limit or not text.replace("\n", " ").isprintable()):
+            raise HubError("bad-request", f"The {name} is longer than {limit} characters or has control characters.")
+    if metadata.repository is not None and urlsplit(metadata.repository).scheme not in ("https", "http", "ssh", "git"):
+        raise HubError("bad-request", "The repository is not an address.", hint="It looks like https://….")
+    if metadata.subdirectory is not None:
+        parts = metadata.subdirectory.strip("/").split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise HubError("bad-request", "The subdirectory is not a folder inside the source.")
+    if metadata.revision is not None and not _REVISION.fullmatch(metadata.revision):
+        raise HubError("bad-request", "The revision is not a commit: 40 hex digits.")
+    if metadata.commit_count is not None and not 0 <= metadata.commit_count < 1 << 53:
+        raise HubError("bad-request", "The commit count is not a count.")
+    if len(metadata.labels) > MAX_LABELS or not all(_LABEL.fullmatch(label) for label in metadata.labels):
+        raise HubError("bad-request", f"Labels are at most {MAX_LABELS} words of letters, digits, dots and dashes.")
+
+
+def checked_path(declared: DeclaredPath) -> PathInfo:
+    """A declared path as what it is; HubError `bad-path-info` names what is wrong."""
+    try:
+        info = PathInfo(
+            path=StorePath.from_base_name(declared.path),
+            nar_hash=Hash.parse(declared.nar_hash, "sha256"),
+            nar_size=declared.nar_size,
+            references=tuple(StorePath.from_base_name(name) for name in declared.references),
+            deriver=StorePath.from_base_name(declared.deriver) if declared.deriver else None,
+            signatures=tuple(declared.signatures),
+            ca=declared.content_address,
+        )
+    except (StorePathError, HashError, NarInfoError) as error:
+        raise HubError("bad-path-info", f"The declaration of {declared.path[:300]} is wrong: {error}.") from error
+    ca = declared.content_address
+    if ca is not None and (len(ca) > 256 or not ca.isprintable() or " " in ca):
+        raise HubError("bad-path-info", f"The content address of {declared.path} can't be read.")
+    if len(declared.signatures) > 20 or not all(is_signature(each) for each in declared.signatures):
+        raise HubError("bad-path-info", f"The signatures of {declared.path} can't be read.")
+    return info
+
+
+def staged(info: PathInfo, state: str, *, upstream: str | None = None, narinfo: str | None = None) -> StagedPath:
+    """The row of a declared path."""
+    return StagedPath(
+        hash_part=info.path.hash_part,
+        name=info.path.name,
+        nar_hash=info.nar_hash.nix32(),
+        nar_size=info.nar_size,
+        reference_names=msgspec.json.encode([path.base_name for path in info.references]).decode(),
+        deriver=info.deriver.base_name if info.deriver is not None else None,
+        content_address=info.ca,
+        signatures=msgspec.json.encode(info.signatures).decode(),
+        upstream=upstream,
+        upstream_narinfo=narinfo,
+        state=state,
+    )
+
+
+def pinned_info(info: PathInfo, narinfo_text: str, public_keys: Iterable[str]) -> PathInfo | None:
+    """The path as its upstream vouches for it; None when the upstream's word does not hold or differs, and the NAR has to
+    be uploaded."""
+    try:
+        narinfo = parse_narinfo(narinfo_text)
+        keys = [PublicKey.parse(text) for text in public_keys]
+    except (NarInfoError, SignatureKeyError):
+        return None
+    theirs = narinfo.info
+    same = (
+        theirs.path == info.path
+        and theirs.nar_hash == info.nar_hash
+        and theirs.nar_size == info.nar_size
+        and theirs.references == info.references
+    )
+    if not same or not _stays_below(narinfo):
+        return None
+    if verify_any(keys, theirs.fingerprint(), theirs.signatures) is None:
+        return None
+    return theirs
+
+
+def _stays_below(narinfo: NarInfo) -> bool:
+    """Whether the NAR's address is one below the upstream's: it isn't signed, and clients are sent there."""
+    url = urlsplit(narinfo.url)
+    plain = re.fullmatch(r"[A-Za-z0-9._~/=+%,-]+", url.path) is not None and "%" not in url.path
+    parts = url.path.split("/")
+    return not (url.scheme or url.netloc or url.fragment) and plain and not {"", "..", "."} & set(parts)
+
+
+def checked_output(declared: DeclaredOutput) -> StagedOutput:
+    """A declared output with its attribute path in its one spelling."""
+    try:
+        attribute = format_attribute_path(parse_attribute_path(declared.attribute))
+        path = StorePath.parse(declared.store_path)
+    except (FlakeRefError, StorePathError) as error:
+        raise HubError("bad-path-info", f"The output {declared.attribute[:300]} is wrong: {error}.") from error
+    if declared.system is not None and not _SYSTEM.fullmatch(declared.system):
+        raise HubError("bad-path-info", f"The system of {attribute} is none, such as x86_64-linux.")
+    return StagedOutput(attribute, str(path), declared.system, declared.required)
+
+
+def missing_chains(root: str, paths: Mapping[str, StagedPath]) -> dict[str, list[str]]:
+    """The members of a closure that are not there, each with the chain of references that leads to it (base names).
+
+    `paths` is by base name; a path that was not declared is missing like one that was not uploaded."""
+    missing: dict[str, list[str]] = {}
+    came_from: dict[str, str | None] = {root: None}
+    waiting = [root]
+    for name in waiting:
+        path = paths.get(name)
+        if path is None or path.state not in READY:
+            missing[name] = _chain(came_from, name)
+        for reference in path.references if path is not None else ():
+            if reference not in came_from:
+                came_from[reference] = name
+                waiting.append(reference)
+    return missing
+
+
+def _chain(came_from: Mapping[str, str | None], name: str) -> list[str]:
+    chain: list[str] = []
+    at: str | None = name
+    while at is not None:
+        chain.append(at)
+        at = came_from[at]
+    return chain[::-1]
+
+
+def output_incomplete(attribute: str, missing: Mapping[str, list[str]]) -> HubError:
+    """The error that names what a required output lacks."""
+    shown = list(missing.items())[:SHOWN_MISSING]
+    lines = [" → ".join(chain) for _, chain in shown]
+    more = len(missing) - len(shown)
+    return HubError(
+        "output-incomplete",
+        f"The output {attribute} is not complete: {len(missing)} of the paths of its closure are missing.",
+        hint="Upload the paths that are named here, then finish again; they were declared by nobody, or their NARs did"
+        " not arrive.",
+        context={
+            **{f"missing-{number}": line for number, line in enumerate(lines, 1)},
+            **({"further": str(more)} if more else {}),
+        },
+    )
+
+
+def undeclared(path: StagedPath, found: frozenset[str]) -> set[str]:
+    """Hash parts that the NAR of a path mentions though the declaration doesn't."""
+    return set(found) - {name[:32] for name in path.references} - {path.hash_part}
+
+
+# Phrases by which a licence's text is known. The longer names come before those that they contain.
+_LICENSE_PHRASES: Final = (
+    ("AGPL-3.0-only", ("gnu affero general public license", "version 3")),
+    ("LGPL-3.0-only", ("gnu lesser general public license", "version 3")),
+    ("LGPL-2.1-only", ("gnu lesser general public license", "version 2.1")),
+    ("GPL-3.0-only", ("gnu general public license", "version 3")),
+    ("GPL-2.0-only", ("gnu general public license", "version 2")),
+    ("Apache-2.0", ("apache license", "version 2.0")),
+    ("MPL-2.0", ("mozilla public license version 2.0",)),
+    ("EUPL-1.2", ("european union public licence", "1.2")),
+    ("CC0-1.0", ("cc0 1.0 universal",)),
+    ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
+    ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose",)),
+    ("BSD-3-Clause", ("redistribution and use in source and binary forms", "endorse or promote")),
+    ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
+    ("MIT", ("permission is hereby granted, free of charge", "without restriction")),
+)
+
+
+def license_of(text: str) -> str | None:
+    """The SPDX name of a licence's text where it is one of the common ones."""
+    plain = " ".join(text[:20_000].lower().split())
+    for name, phrases in _LICENSE_PHRASES:
+        if all(phrase in plain for phrase in phrases):
+            return name
+    return None
+

@@ -1,0 +1,181 @@
+"""The source of a release: a .tar.gz that streams to the spool while it is checked. It is never unpacked.
+
+Only flake.nix, flake.lock, the README and the licence are looked into. Runs in a thread; what is refused leaves no file.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from piste.hub.errors import HubError
+from piste.hub.publish.rules import license_of
+from piste.hub.publish.tar import Entry, TarError, TarReader
+
+PIECE: Final = 256 * 1024
+PLAIN_LIMIT: Final = 2 << 30
+# DEFLATE reaches 1032:1 on zeros; a source is text. Small archives may have what they like.
+RATIO_LIMIT: Final = 200
+RATIO_FREE: Final = 16 << 20
+
+FLAKE_LIMIT: Final = 1 << 20
+LOCK_LIMIT: Final = 8 << 20
+TEXT_LIMIT: Final = 1 << 20
+_READMES: Final = ("readme.md", "readme", "readme.txt", "readme.rst")
+_LICENSES: Final = ("license", "licence", "copying", "license.md", "licence.md", "license.txt", "copying.txt")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that was accepted and lies in the spool."""
+
+    digest: str  # hex SHA-256 of the tar inside, whatever the compression made of it
+    size: int  # of the .tar.gz
+    file: Path
+    readme: str | None
+    license: str | None
+
+
+class SourceIntake:
+    """One tarball on its way in; `subdirectory` is where its flake.nix has to be."""
+
+    def __init__(self, spool: Path, subdirectory: str | None = None) -> None:
+        self._folder = subdirectory.strip("/") if subdirectory else ""
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._tar = TarReader(self._visit, self._collect)
+        self._hash = hashlib.sha256()
+        self._size = self._plain = 0
+        self._top: str | None = None
+        self._symlinks: set[str] = set()
+        self._files: dict[str, bytes] = {}
+        descriptor, name = tempfile.mkstemp(dir=spool, suffix=".tar.gz")
+        self._file = os.fdopen(descriptor, "wb")
+        self._path = Path(name)
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._size += len(data)
+            self._inflated(data)
+        except TarError as error:
+            self.discard()
+            raise HubError("bad-source", f"The source is not accepted: {error}.") from error
+        except zlib.error as error:
+            self.discard()
+            raise HubError("bad-source", "The source is not a .tar.gz.") from error
+        except BaseException:
+            self.discard()
+            raise
+
+    def _inflated(self, data: bytes) -> None:
+        while True:
+            if self._inflate.eof:
+                if data:
+                    raise TarError("there is something after the end of the archive")
+                return
+            piece = self._inflate.decompress(data, PIECE)
+            self._plain += len(piece)
+            if self._plain > PLAIN_LIMIT:
+                raise TarError(f"unpacked it would be larger than {PLAIN_LIMIT >> 20} MiB")
+            if self._plain > RATIO_FREE + RATIO_LIMIT * self._size:
+                raise TarError("it is packed far tighter than sources are")
+            self._hash.update(piece)
+            self._tar.feed(piece)
+            data = self._inflate.unconsumed_tail or self._inflate.unused_data
+            # A full piece may mean that more is held back inside; an empty input asks for it.
+            if not data and len(piece) < PIECE:
+                return
+
+    def _visit(self, entry: Entry) -> int:
+        """Check the entry's place; how many bytes of it are worth reading."""
+        if not entry.name:
+            raise TarError("the archive has no folder of its own for its files")
+        top, _, inner = entry.name.partition("/")
+        if self._top is None:
+            self._top = top
+        if top != self._top or (not inner and entry.kind != "directory"):
+            raise TarError("its files are not in one single folder")
+        self._check_links(entry)
+        if entry.kind == "regular" and self._wanted(inner):
+            limit = self._limit(inner)
+            if inner in self._files:
+                raise TarError(f"{inner} is there twice")
+            if entry.size > limit and PurePosixPath(inner).name in ("flake.nix", "flake.lock"):
+                raise TarError(f"{inner} is larger than {limit >> 20} MiB")
+            return limit
+        return -1
+
+    def _check_links(self, entry: Entry) -> None:
+        parents = PurePosixPath(entry.name).parents
+        if any(str(parent) in self._symlinks for parent in parents):
+            raise TarError(f"{entry.name[:100]!r} goes through a link")
+        if entry.kind == "symlink":
+            self._symlinks.add(entry.name)
+        if entry.kind == "hardlink":
+            target = PurePosixPath(entry.target)
+            if target.is_absolute() or ".." in target.parts or target.parts[:1] != (self._top,):
+                raise TarError(f"{entry.name[:100]!r} is a link that leaves the archive")
+
+    def _wanted(self, inner: str) -> bool:
+        folder, _, name = inner.rpartition("/")
+        if folder == self._folder and name in ("flake.nix", "flake.lock"):
+            return True
+        return folder in ("", self._folder) and name.lower() in (*_READMES, *_LICENSES)
+
+    def _limit(self, inner: str) -> int:
+        return {"flake.nix": FLAKE_LIMIT, "flake.lock": LOCK_LIMIT}.get(inner.rpartition("/")[2], TEXT_LIMIT)
+
+    def _collect(self, entry: Entry, data: bytes) -> None:
+        self._files[entry.name.partition("/")[2]] = data
+
+    def finish(self) -> Source:
+        """The end of the body: what the source is. The file of the spool is the caller's from here on."""
+        try:
+            if not self._inflate.eof:
+                raise TarError("it is cut short")
+            self._tar.finish()
+            self._check_flake()
+            self._file.close()
+        except TarError as error:
+            self.discard()
+            raise HubError("bad-source", f"The source is not accepted: {error}.") from error
+        except BaseException:
+            self.discard()
+            raise
+        text = self._text(_LICENSES)
+        return Source(
+            self._hash.hexdigest(), self._size, self._path, self._text(_READMES), license_of(text) if text else None
+        )
+
+    def _check_flake(self) -> None:
+        prefix = f"{self._folder}/" if self._folder else ""
+        if f"{prefix}flake.nix" not in self._files:
+            raise TarError(f"it has no {prefix}flake.nix")
+        lock = self._files.get(f"{prefix}flake.lock")
+        if lock is not None:
+            try:
+                whole = json.loads(lock)
+            except (ValueError, RecursionError):
+                raise TarError(f"{prefix}flake.lock is not JSON") from None
+            if not isinstance(whole, dict) or "version" not in whole:
+                raise TarError(f"{prefix}flake.lock is not a lock file")
+
+    def _text(self, names: tuple[str, ...]) -> str | None:
+        """The first of these files, nearest to the flake; None where it is absent or not text."""
+        folders = (f"{self._folder}/", "") if self._folder else ("",)
+        by_lower = {name.lower(): data for name, data in self._files.items()}
+        for folder in folders:
+            for name in names:
+                data = by_lower.get(f"{folder}{name}".lower())
+                if data is not None and b"\0" not in data:
+                    return data.decode("utf-8", "replace")
+        return None
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
