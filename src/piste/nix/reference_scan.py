@@ -70,9 +70,7 @@ class ReferenceScanner:
 
     def _scan_dense(self, buffer: bytes) -> None:
         """Any 32 bytes hold a whole group of eight, wherever groups begin: so only groups are looked up."""
-        if self._groups is None:
-            self._groups = _groups_of(self._known)
-        owners = self._groups
+        owners = self._shared.groups
         groups = memoryview(buffer)[: len(buffer) // _GROUP * _GROUP].cast("Q")
         for place in [place for place, group in enumerate(groups) if group in owners]:
             at = place * _GROUP
