@@ -1,0 +1,43 @@
+"""`nix-store --realise`, and what keeps its results: roots and profiles."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from piste.lib.process import Completed
+from piste.nixcmd.command import run
+from piste.nixcmd.store import Store
+
+
+def realise(
+    store: Store,
+    derivations: Sequence[str],
+    *,
+    on_line: Callable[[str], None] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Completed:
+    """Build derivations (`X.drv` or `X.drv!OUTPUT`) or fetch paths, going on after failures.
+
+    The status of the result tells whether all went well; which did, the store knows.
+    """
+    argv = ["nix-store", "--realise", "--keep-going", *derivations]
+    return run(store, argv, check=False, on_stderr=on_line, settings=settings)
+
+
+def add_root(store: Store, path: str, link: Path) -> None:
+    """Make `link` a root of the garbage collector that points to a valid path."""
+    run(store, ["nix-store", "--realise", path, "--add-root", str(link)])
+
+
+def set_profile(store: Store, profile: Path, path: str) -> None:
+    """Make `path` the newest generation of a profile."""
+    run(store, ["nix-env", "--profile", str(profile), "--set", path])
+
+
+def roll_back_profile(store: Store, profile: Path) -> None:
+    """Make the generation before the present one the present one."""
+    run(store, ["nix-env", "--profile", str(profile), "--rollback"])
+
+
+def switch_profile(store: Store, profile: Path, generation: int) -> None:
+    """Make a generation of a profile the present one."""
+    run(store, ["nix-env", "--profile", str(profile), "--switch-generation", str(generation)])
