@@ -16,6 +16,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "bad-requirement": 400,
     "bad-version": 400,
     "body-too-large": 413,
+    "body-stalled": 408,
     "internal-error": 500,
     "method-not-allowed": 405,
     "not-found": 404,  # also everything that the caller may not see

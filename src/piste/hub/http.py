@@ -19,9 +19,7 @@ async def read_json(exchange: Exchange, into: type[T]) -> T:
     try:
         return msgspec.json.decode(b"".join(pieces), type=into)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise HubError(
-            "bad-request", f"The body is not the message that belongs here: {error}"
-        ) from error
+        raise HubError("bad-request", f"The body is not the message that belongs here: {error}") from error
 
 
 async def stream_body(exchange: Exchange) -> AsyncIterator[bytes]:
@@ -34,9 +32,7 @@ async def stream_body(exchange: Exchange) -> AsyncIterator[bytes]:
 
 def json_response(message: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A message, or a list of them."""
-    return Response(
-        msgspec.json.encode(message), status, headers=headers, media_type="application/json"
-    )
+    return Response(msgspec.json.encode(message), status, headers=headers, media_type="application/json")
 
 
 def error_response(error: HubError, request_id: str) -> Response:

@@ -5,9 +5,11 @@ each segment is decoded once after that. Every route names its permission and ho
 be written without.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -60,3 +62,122 @@ class Route:
     scope: Scope
     handler: Handler = field(compare=False)
     body_limit: int = 1 << 20  # bytes; None is never unlimited: streaming routes give their own
+
+
+class BadTargetError(ValueError):
+    """The target of a request can't be taken apart."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the table has for a target: routes by method (empty: nothing), segments by position, raw tail."""
+
+    routes: dict[str, Route]
+    values: tuple[str, ...]
+    tail: str
+
+    def parameters(self, route: Route) -> dict[str, str]:
+        return dict(zip(_parameter_names(route.pattern), self.values, strict=True))
+
+
+NO_MATCH: Final = Match({}, (), "")
+
+
+class _Node:
+    """One place in the tree of patterns: literal segments first, then `{name}.suffix`, then `{name}`, then a tail."""
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.suffixed: list[tuple[str, _Node]] = []
+        self.parameter: _Node | None = None
+        self.tail: dict[str, Route] = {}
+        self.routes: dict[str, Route] = {}
+
+
+class Router:
+    """Finds the route of a raw target. Two routes of the same method and pattern are an error."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._root = _Node()
+        for route in routes:
+            self._add(route)
+
+    def match(self, raw_path: bytes) -> Match:
+        """BadTargetError for what is not a path, holds NUL, or isn't UTF-8 once decoded."""
+        if not raw_path.startswith(b"/"):
+            raise BadTargetError("the target is not a path")
+        raw = raw_path[1:].split(b"/")
+        return _find(self._root, raw, [_decode(segment) for segment in raw], 0, ()) or NO_MATCH
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        target = None
+        for segment in route.pattern.removeprefix("/").split("/"):
+            if segment == "{tail*}":
+                target = node.tail
+                break
+            node = _child(node, segment)
+        target = node.routes if target is None else target
+        if route.method in target:
+            raise ValueError(f"two routes for {route.method} {route.pattern}")
+        target[route.method] = route
+
+
+def _child(node: _Node, segment: str) -> _Node:
+    if not segment.startswith("{"):
+        return node.literals.setdefault(segment, _Node())
+    suffix = segment.partition("}")[2]
+    if not suffix:
+        node.parameter = node.parameter or _Node()
+        return node.parameter
+    for known, child in node.suffixed:
+        if known == suffix:
+            return child
+    child = _Node()
+    node.suffixed.append((suffix, child))
+    return child
+
+
+def _find(
+    node: _Node, raw: list[bytes], segments: list[str], place: int, values: tuple[str, ...]
+) -> Match | None:
+    if place == len(segments):
+        return Match(node.routes, values, "") if node.routes else None
+    segment = segments[place]
+    if (child := node.literals.get(segment)) is not None and (
+        found := _find(child, raw, segments, place + 1, values)
+    ):
+        return found
+    for suffix, child in node.suffixed:
+        if len(segment) > len(suffix) and segment.endswith(suffix):
+            value = segment.removesuffix(suffix)
+            if found := _find(child, raw, segments, place + 1, (*values, value)):
+                return found
+    if segment and node.parameter is not None:
+        found = _find(node.parameter, raw, segments, place + 1, (*values, segment))
+        if found:
+            return found
+    if node.tail:
+        return Match(node.tail, values, b"/".join(raw[place:]).decode("latin-1"))
+    return None
+
+
+def _decode(segment: bytes) -> str:
+    """Percent-decode once."""
+    decoded = unquote_to_bytes(segment) if b"%" in segment else segment
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError as error:
+        raise BadTargetError("a segment of the path is not UTF-8") from error
+    if "\0" in text:
+        raise BadTargetError("a segment of the path holds a NUL")
+    return text
+
+
+def _parameter_names(pattern: str) -> list[str]:
+    return [
+        segment[1:].partition("}")[0]
+        for segment in pattern.split("/")
+        if segment.startswith("{") and segment != "{tail*}"
+    ]

@@ -1,7 +1,11 @@
 """What an operator can set, checked once at the start."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from piste.lib.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,90 @@ class Settings:
     @property
     def objects_folder(self) -> Path:
         return self.data / "objects" if self.objects is None else Path(self.objects)
+
+    def default_url(self) -> str:
+        """The address to be reached at when the operator names none."""
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.listen_host}]" if ":" in self.listen_host else self.listen_host
+        return f"{scheme}://{host}:{self.listen_port}"
+
+
+def make_settings(
+    data: Path,
+    *,
+    listen: str = "127.0.0.1:8080",
+    public_url: str | None = None,
+    database: str | None = None,
+    objects: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    trusted_proxies: tuple[str, ...] = (),
+) -> Settings:
+    """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
+    host, port = _parse_listen(listen)
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("bad-setting", "--tls-cert and --tls-key belong together.")
+    for file in (tls_cert, tls_key):
+        if file is not None and not file.is_file():
+            raise UsageError("bad-setting", f"There is no file {file}.")
+    for proxy in trusted_proxies:
+        _check_network(proxy)
+    _make_data_folder(data)
+    return Settings(
+        data=data.resolve(),
+        listen_host=host,
+        listen_port=port,
+        public_url=_parse_public_url(public_url),
+        database=None if database in (None, "", "sqlite") else database,
+        objects=objects or None,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        trusted_proxies=trusted_proxies,
+    )
+
+
+def _parse_listen(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(
+            "bad-setting",
+            f"{text!r} is not an address to listen on.",
+            hint="For example 127.0.0.1:8080 or [::]:443.",
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _parse_public_url(text: str | None) -> str:
+    """Without a slash at its end; empty stands for the address that is listened on."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        raise UsageError(
+            "bad-setting", f"{text!r} is not a public address.", hint="For example https://hub.example.org."
+        )
+    return text.rstrip("/")
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise UsageError("bad-setting", f"{text!r} is neither an address nor a network.") from error
+
+
+def _make_data_folder(data: Path) -> None:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError("bad-setting", f"{data} is not a folder.") from error
+    except PermissionError as error:
+        raise UsageError(
+            "bad-setting", f"The folder {data} can't be made.", hint="Its parent is not yours."
+        ) from error

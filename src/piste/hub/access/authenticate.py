@@ -37,7 +37,9 @@ class Authenticator:
         if not values:
             return NOBODY
         if len(values) > 1:
-            raise HubError("bad-request", "The request has two Authorization headers.", hint="Send one of them.")
+            raise HubError(
+                "bad-request", "The request has two Authorization headers.", hint="Send one of them."
+            )
         return await self.actor_of(read_credential(values[0]))
 
     async def actor_of(self, text: str) -> Actor:
@@ -53,7 +55,9 @@ class Authenticator:
         row = rows[0]
         now = self._clock()
         if row["expires_at"] is not None and now >= row["expires_at"]:
-            raise HubError("credential-expired", "This token has expired.", hint="Ask for a new one, or log in again.")
+            raise HubError(
+                "credential-expired", "This token has expired.", hint="Ask for a new one, or log in again."
+            )
         self._used[row["id"]] = now - now % _USE_STEP
         return _actor(rows)
 

@@ -74,6 +74,16 @@ class Guard:
         found = await queries.projects_by_id(self._database, msgspec.json.encode(ids).decode())
         return [project for project in found if self._at_root(actor, project)]
 
+    async def organizations_of(self, actor: Actor) -> list[Organization]:
+        """The organizations that an actor belongs to; all of them for a superuser that is not confined."""
+        if actor.superuser and actor.organization is None:
+            found = await queries.all_organizations(self._database)
+        else:
+            ids = {*actor.roles, *([actor.organization] if actor.organization else [])}
+            own = [each for each in ids if permissions_of(actor, each)]
+            found = await queries.organizations_by_id(self._database, msgspec.json.encode(own).decode())
+        return sorted(found, key=lambda each: each.name.lower())
+
     async def visible_projects(self, actor: Actor, organization: Organization | None = None) -> list[Project]:
         """What a listing shows to the actor: public projects, and all of the actor's organizations."""
         found = [
@@ -85,7 +95,7 @@ class Guard:
         ]
         return sorted(found, key=lambda one: (one.organization_name.lower(), one.name.lower()))
 
-    def check_resolve(self, actor: Actor, project: Project, requirement: str, attribute: str) -> None:
+    def check_resolve(self, actor: Actor, project: Resource, requirement: str, attribute: str) -> None:
         """Before a release is looked for: whether this credential may ask for it at all. HubError if not."""
         self.require(actor, Permission.OUTPUT_RESOLVE, project)
         binding = actor.binding

@@ -20,6 +20,20 @@ async def organization_by_name(database: Database, name: str) -> Organization | 
     return None if row is None else decode(row, Organization)
 
 
+async def all_organizations(database: Database) -> list[Organization]:
+    rows = await database.scan("SELECT id, name, created_at FROM organization")
+    return [decode(row, Organization) for row in rows]
+
+
+async def organizations_by_id(database: Database, ids_json: str) -> list[Organization]:
+    """Those of a JSON array of ids."""
+    rows = await database.all(
+        "SELECT id, name, created_at FROM organization WHERE id IN (SELECT value FROM json_each($1))",
+        ids_json,
+    )
+    return [decode(row, Organization) for row in rows]
+
+
 async def project_by_name(database: Database, organization: str, name: str) -> Project | None:
     """By names, without regard to case."""
     if not (valid_name(organization) and valid_name(name)):
@@ -39,6 +53,23 @@ async def projects_by_id(database: Database, ids_json: str) -> list[Project]:
 async def all_projects(database: Database) -> list[Project]:
     rows = await database.scan(_PROJECT)
     return [decode(row, Project) for row in rows]
+
+
+async def local_person(connection: Connection, name: str) -> Row | None:
+    return await connection.one(
+        "SELECT id, name, superuser FROM person WHERE issuer = 'local' AND subject = $1", name
+    )
+
+
+async def add_local_person(connection: Connection, id_: str, name: str, now: int, *, superuser: bool) -> None:
+    await connection.run(
+        """INSERT INTO person (id, issuer, subject, name, superuser, created_at)
+           VALUES ($1, 'local', $2, $2, $3, $4)""",
+        id_,
+        name,
+        superuser,
+        now,
+    )
 
 
 async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
@@ -72,7 +103,9 @@ async def add_token_key(connection: Connection, number: int, secret: bytes, now:
 
 async def revocations_after(database: Database, number: int, since: int) -> Sequence[Row]:
     return await database.all(
-        "SELECT number, subject, created_at FROM revocation WHERE number > $1 AND created_at >= $2", number, since
+        "SELECT number, subject, created_at FROM revocation WHERE number > $1 AND created_at >= $2",
+        number,
+        since,
     )
 
 
@@ -92,7 +125,8 @@ async def add_revocation(connection: Connection, subject: str, now: int) -> None
 async def forget_revocations(connection: Connection, before: int) -> None:
     """The newest row stays: SQLite would give its number to the next one, and others read from the last number on."""
     await connection.run(
-        "DELETE FROM revocation WHERE created_at < $1 AND number < (SELECT max(number) FROM revocation)", before
+        "DELETE FROM revocation WHERE created_at < $1 AND number < (SELECT max(number) FROM revocation)",
+        before,
     )
 
 
@@ -110,7 +144,9 @@ async def signing_key_count(connection: Connection, organization: str) -> int:
     return row["n"] if row is not None else 0
 
 
-async def add_signing_key(connection: Connection, row: tuple[str, str, str, bytes, bytes | None, int]) -> None:
+async def add_signing_key(
+    connection: Connection, row: tuple[str, str, str, bytes, bytes | None, int]
+) -> None:
     """id, organization, name, public, secret, created_at."""
     await connection.run(
         """INSERT INTO signing_key (id, organization, name, public, secret, created_at)

@@ -28,17 +28,14 @@ _log = structlog.get_logger("piste.hub.access")
 
 
 def token_subject(token: str) -> str:
-    """The token that closure tokens were made for (id)."""
     return f"token:{token}"
 
 
 def manifest_subject(manifest: str) -> str:
-    """All closure tokens of one manifest (`sha256:<hex>`) that exist now; later ones are not touched."""
     return f"release:{manifest}"
 
 
 def project_subject(project: str) -> str:
-    """All closure tokens of one project (id) that exist now: it was deleted, or is no longer open to all."""
     return f"project:{project}"
 
 
@@ -52,9 +49,17 @@ class Revocations:
         self._last_number = 0
         self._refreshed = -STALE_SECONDS
 
-    async def add(self, connection: Connection, subject: str) -> None:
-        """Record one, inside the transaction of the caller."""
-        await queries.add_revocation(connection, subject, self._clock())
+    async def add_token(self, connection: Connection, token: str) -> None:
+        """End the closure tokens that were made for a token (id), inside the transaction of the caller."""
+        await queries.add_revocation(connection, token_subject(token), self._clock())
+
+    async def add_manifest(self, connection: Connection, manifest: str) -> None:
+        """End the closure tokens of a manifest (`sha256:<hex>`) that exist now; later ones are not touched."""
+        await queries.add_revocation(connection, manifest_subject(manifest), self._clock())
+
+    async def add_project(self, connection: Connection, project: str) -> None:
+        """End the closure tokens of a project (id) that exist now: it was deleted, or is not open to all any more."""
+        await queries.add_revocation(connection, project_subject(project), self._clock())
 
     async def is_revoked(self, claims: ClosureClaims) -> bool:
         """Whether this token has ended before its hour."""

@@ -1,0 +1,63 @@
+"""What the routes of tokens ask the database: SQL, nothing else."""
+
+from collections.abc import Sequence
+
+from piste.hub.db.base import Connection, Database, Row
+
+_COLUMNS = """t.id, t.kind, t.organization, o.name AS organization_name, t.person, p.name AS person_name,
+    pr.name AS project_name, t.requirement, t.attribute, t.minimum_version, t.description, c.name AS creator,
+    t.created_at, t.expires_at, t.last_used_at, t.revoked_at"""
+_JOINED = """FROM token t LEFT JOIN organization o ON o.id = t.organization LEFT JOIN person p ON p.id = t.person
+    LEFT JOIN person c ON c.id = t.created_by LEFT JOIN project pr ON pr.id = t.project"""
+
+
+async def tokens_of(database: Database, organization: str) -> Sequence[Row]:
+    """All tokens of an organization, the newest first."""
+    return await database.scan(
+        f"SELECT {_COLUMNS} {_JOINED} WHERE t.organization = $1 ORDER BY t.created_at DESC, t.id DESC",  # noqa: S608
+        organization,
+    )
+
+
+async def token_of(database: Database, organization: str, id_: str) -> Row | None:
+    return await database.one(
+        f"SELECT {_COLUMNS} {_JOINED} WHERE t.organization = $1 AND t.id = $2",  # noqa: S608
+        organization,
+        id_,
+    )
+
+
+async def add_token(connection: Connection, values: Sequence[str | int | bytes | None]) -> None:
+    """id, kind, hash, organization, person, project, requirement, attribute, minimum_version, description, created_by,
+    created_at, expires_at."""
+    await connection.run(
+        """INSERT INTO token (id, kind, hash, organization, person, project, requirement, attribute, minimum_version,
+               description, created_by, created_at, expires_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
+        *values,
+    )
+
+
+async def revoke(connection: Connection, id_: str, now: int) -> int:
+    return await connection.run(
+        "UPDATE token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", id_, now
+    )
+
+
+async def member_by_name(database: Database, organization: str, name: str) -> str | None:
+    """The id of a member."""
+    row = await database.one(
+        """SELECT p.id FROM person p JOIN member m ON m.person = p.id
+           WHERE m.organization = $1 AND p.issuer = 'local' AND p.subject = $2""",
+        organization,
+        name,
+    )
+    return None if row is None else row["id"]
+
+
+async def release_versions(database: Database, project: str) -> list[str]:
+    """Versions that a range may choose and pre-releases, the highest first."""
+    rows = await database.scan(
+        "SELECT version FROM release WHERE project = $1 AND yanked_at IS NULL ORDER BY sort DESC", project
+    )
+    return [row["version"] for row in rows]

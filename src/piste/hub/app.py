@@ -1,0 +1,110 @@
+"""The composition root: settings become services, services become routes, routes become the application.
+
+The only place that knows all stages.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import structlog
+from starlette.responses import PlainTextResponse, Response
+
+from piste.hub.access import queries
+from piste.hub.access import routes as access_routes
+from piste.hub.access.closure_token import LIFETIME_SECONDS
+from piste.hub.access.records import Permission
+from piste.hub.db.open import open_database
+from piste.hub.dispatch import Dispatch
+from piste.hub.organizations import routes as organization_routes
+from piste.hub.requests import Message, Receive
+from piste.hub.routing import Exchange, Route, Scope
+from piste.hub.services import Services, make_services
+from piste.hub.settings import Settings
+from piste.hub.storage.open import open_objects
+from piste.lib.clock import SECOND, Clock, wall_clock
+
+HOUSEKEEPING_SECONDS: Final = 60.0
+
+_log = structlog.get_logger("piste.hub")
+
+
+async def build(settings: Settings, stack: AsyncExitStack, clock: Clock = wall_clock) -> Services:
+    """The services of the settings; the stack closes them."""
+    database = await open_database(settings, clock)
+    stack.push_async_callback(database.close)
+    objects = open_objects(settings)
+    stack.callback(objects.close)
+    return make_services(database, objects, clock, settings)
+
+
+def routes(services: Services) -> list[Route]:
+    """All routes of all stages."""
+    return [
+        Route("GET", "/healthz", Permission.PUBLIC, Scope.HUB, _health(services)),
+        *access_routes.routes(services),
+        *organization_routes.routes(services),
+    ]
+
+
+class Application:
+    """The ASGI application: HTTP by `Dispatch`, and what runs beside it from start to stop."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._dispatch = Dispatch(services, routes(services))
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Receive, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        match scope["type"]:
+            case "http":
+                await self._dispatch(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+            case "websocket":
+                await send({"type": "websocket.close", "code": 1002})
+
+    async def _live(self, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:
+        await receive()
+        await self.services.revocations.refresh()
+        tasks = [
+            asyncio.create_task(self.services.revocations.watch()),
+            *(asyncio.create_task(_repeat(work)) for work in _housekeeping(self.services)),
+        ]
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.services.authenticator.record_use()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]:
+    async def forget_revocations() -> None:
+        # Twice as long as a token lives, so that no clock that differs brings one back.
+        before = services.clock() - 2 * LIFETIME_SECONDS * SECOND
+        async with services.database.transaction() as connection:
+            await queries.forget_revocations(connection, before)
+
+    return [services.authenticator.record_use, forget_revocations]
+
+
+async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        try:
+            await work()
+        except Exception as error:
+            # Housekeeping must not end because a database was away for a moment.
+            _log.warning("housekeeping-failed", error=type(error).__name__)
+
+
+def _health(services: Services) -> Callable[[Exchange], Awaitable[Response]]:
+    async def health(exchange: Exchange) -> Response:
+        await services.database.one("SELECT 1 AS one")
+        return PlainTextResponse("ok\n")
+
+    return health

@@ -1,0 +1,234 @@
+"""The way of every request: id, credential, route, resource, decision, handler, answer, log line.
+
+Whatever goes wrong in a handler becomes one shape of error here, and tells the client nothing of the inside. Log lines
+name the pattern of the route, never the target, the query string or a header: those can hold what is private.
+"""
+
+import asyncio
+import errno
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from piste.hub.access import queries
+from piste.hub.access.records import Actor, Permission, Resource
+from piste.hub.errors import HubError, not_found
+from piste.hub.http import error_response
+from piste.hub.requests import (
+    BoundedBody,
+    Message,
+    Receive,
+    check_declared_length,
+    client_address,
+    header,
+    parse_networks,
+    request_id,
+)
+from piste.hub.routing import NO_MATCH, BadTargetError, Exchange, Match, Route, Router, Scope
+from piste.hub.services import Services
+
+Send = Callable[[Message], Awaitable[None]]
+SEND_STALL_SECONDS: Final = 120.0
+# A client that sends a body before it looks at the answer gets this much of it read, so that it sees the answer.
+_DRAIN_BYTES: Final = 1 << 20
+_DRAIN_SECONDS: Final = 2.0
+_NARINFO: Final = ".narinfo"
+
+_log = structlog.get_logger("piste.hub.requests")
+
+
+@dataclass
+class _Line:
+    """What the log line says."""
+
+    route: str = "-"
+    token: str | None = None
+    ref: str | None = None
+
+
+class Dispatch:
+    """The ASGI application for HTTP."""
+
+    def __init__(self, services: Services, routes: Sequence[Route]) -> None:
+        self.router = Router(routes)
+        self._services = services
+        self._trusted = parse_networks(services.settings.trusted_proxies)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        identifier = request_id(headers)
+        line = _Line()
+        body = BoundedBody(receive, 0)
+        status = 0
+        try:
+            response, body = await self._answer(scope, receive, identifier, line)
+            status = response.status_code
+            await _send_response(response, scope, body, _Sender(send, identifier))
+        except ClientDisconnect:
+            status = 499  # as nginx calls it: nobody is there to read an answer
+        except asyncio.CancelledError:
+            status = status or 499
+            raise
+        finally:
+            _log.info(
+                "request",
+                request_id=identifier,
+                method=scope["method"],
+                route=line.route,
+                status=status,
+                milliseconds=round((time.perf_counter() - started) * 1000, 2),
+                token=line.token,
+                ref=line.ref,
+                client=client_address((scope.get("client") or ("-",))[0], headers, self._trusted),
+            )
+
+    async def _answer(
+        self, scope: dict[str, Any], receive: Receive, identifier: str, line: _Line
+    ) -> tuple[Response, BoundedBody]:
+        """The answer, whatever happens; only a client that has gone gets none."""
+        body = BoundedBody(receive, _DRAIN_BYTES)
+        route: Route | None = None
+        try:
+            match = _match(self.router, scope["raw_path"])
+            actor = await self._services.authenticator.authenticate(scope["headers"])
+            line.token = actor.token or (actor.closure.parent if actor.closure else None)
+            route = _route(match, scope["method"])
+            line.route = route.pattern
+            check_declared_length(scope["headers"], route.body_limit)
+            body = BoundedBody(receive, route.body_limit)
+            parameters = match.parameters(route)
+            resource = await self._resource(route, parameters)
+            _decide(self._services, actor, route.permission, resource, parameters)
+            exchange = Exchange(Request(scope, body), actor, parameters, match.tail, resource, identifier)
+            return await route.handler(exchange), body
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            problem = _as_problem(error, identifier, line.route)
+        # A cache that answers 5xx stops Nix; one that doesn't have the path sends it to the next.
+        if route is not None and route.pattern.endswith(_NARINFO) and problem.status >= 500:
+            problem = not_found()
+        line.ref = problem.ref
+        return error_response(problem, identifier), body
+
+    async def _resource(self, route: Route, parameters: dict[str, str]) -> Resource:
+        database = self._services.database
+        found: Resource
+        match route.scope:
+            case Scope.HUB:
+                return None
+            case Scope.ORGANIZATION:
+                found = await queries.organization_by_name(database, parameters["org"])
+            case Scope.PROJECT:
+                found = await queries.project_by_name(database, parameters["org"], parameters["project"])
+        if found is None:
+            raise not_found()
+        return found
+
+
+class _Sender:
+    """Adds what every answer has, and gives up on a client that takes nothing."""
+
+    def __init__(self, send: Send, identifier: str) -> None:
+        self._send = send
+        self._identifier = identifier.encode()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self._identifier),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+        async with asyncio.timeout(SEND_STALL_SECONDS):
+            await self._send(message)
+
+
+async def _send_response(response: Response, scope: dict[str, Any], body: BoundedBody, send: _Sender) -> None:
+    if response.status_code >= 400 and not body.finished:
+        await _drain(scope, body)
+    if scope["method"] != "HEAD":
+        await response(scope, body, send)
+        return
+    if isinstance(response, StreamingResponse) and (close := getattr(response.body_iterator, "aclose", None)):
+        await close()
+    await send(
+        {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    )
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(scope: dict[str, Any], body: BoundedBody) -> None:
+    """Read what is on its way, within bounds; a client that waits for 100-continue has sent nothing."""
+    if header(scope["headers"], b"expect") is not None:
+        return
+    length = header(scope["headers"], b"content-length") or b""
+    if length == b"0" or (not length and header(scope["headers"], b"transfer-encoding") is None):
+        return
+    read = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while not body.finished and read < _DRAIN_BYTES:
+                message = await body()
+                if message["type"] != "http.request":
+                    return
+                read += len(message.get("body", b""))
+    except (TimeoutError, HubError):
+        return
+
+
+def _match(router: Router, raw_path: bytes) -> Match:
+    try:
+        return router.match(raw_path)
+    except BadTargetError:
+        return NO_MATCH
+
+
+def _route(match: Match, method: str) -> Route:
+    if not match.routes:
+        raise not_found()
+    route = match.routes.get(method)
+    if route is None and method == "HEAD":
+        route = match.routes.get("GET")
+    if route is None:
+        raise HubError(
+            "method-not-allowed",
+            f"{method} is not possible here.",
+            hint=f"Possible: {', '.join(sorted(match.routes))}.",
+        )
+    return route
+
+
+def _decide(
+    services: Services, actor: Actor, permission: Permission, resource: Resource, parameters: dict[str, str]
+) -> None:
+    services.guard.require(actor, permission, resource)
+    # A credential that is bound to one output is held to it before any handler looks for a release.
+    if permission is Permission.OUTPUT_RESOLVE and actor.binding is not None:
+        services.guard.check_resolve(
+            actor, resource, parameters.get("requirement", ""), parameters.get("attribute", "")
+        )
+
+
+def _as_problem(error: Exception, identifier: str, route: str) -> HubError:
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _log.error("storage-full", request_id=identifier, route=route)
+        return HubError(
+            "storage-full",
+            "The hub's storage is full. Nothing of this request was kept half done.",
+            hint="Tell whoever runs the hub; `piste hub gc` frees what nothing refers to.",
+        )
+    _log.error("internal-error", request_id=identifier, route=route, exc_info=error)
+    return HubError(
+        "internal-error",
+        "Something went wrong in the hub.",
+        hint="Try again; if it stays, tell whoever runs the hub the request id.",
+    )

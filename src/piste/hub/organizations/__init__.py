@@ -1,0 +1,1 @@
+"""Organizations: their members, their upstream caches, their keys. Where everything else belongs to."""

@@ -1,0 +1,148 @@
+"""HTTP for organizations, members and upstreams."""
+
+from functools import partial
+
+import msgspec
+from starlette.responses import Response
+
+from piste.hub.access import queries as access_queries
+from piste.hub.access import records
+from piste.hub.access.records import Permission, Role
+from piste.hub.db.base import ConflictError, Connection
+from piste.hub.errors import HubError, not_found
+from piste.hub.http import json_response, read_json
+from piste.hub.organizations import queries, rules
+from piste.hub.routing import Exchange, Route, Scope
+from piste.hub.services import Services
+from piste.lib.identifiers import new_id
+from piste.wire.organizations import Member, NewMember, NewOrganization, NewUpstream, Organization, Upstream
+
+_BASE = "/api/v1/organizations"
+_ONE = _BASE + "/{org}"
+
+
+def routes(services: Services) -> list[Route]:
+    read, admin = Permission.ORGANIZATION_READ, Permission.ORGANIZATION_ADMIN
+    hub, one = Scope.HUB, Scope.ORGANIZATION
+    table = [
+        ("GET", _BASE, Permission.LIST, hub, _list),
+        ("POST", _BASE, Permission.ORGANIZATION_CREATE, hub, _create),
+        ("GET", _ONE, read, one, _show),
+        ("GET", _ONE + "/members", read, one, _members),
+        ("POST", _ONE + "/members", admin, one, _put_member),
+        ("DELETE", _ONE + "/members/{person}", admin, one, _remove_member),
+        ("GET", _ONE + "/upstreams", read, one, _upstreams),
+        ("POST", _ONE + "/upstreams", admin, one, _put_upstream),
+        ("DELETE", _ONE + "/upstreams", admin, one, _remove_upstream),
+    ]
+    return [
+        Route(method, pattern, permission, scope, partial(handler, services))
+        for method, pattern, permission, scope, handler in table
+    ]
+
+
+async def _list(services: Services, exchange: Exchange) -> Response:
+    found = await services.guard.organizations_of(exchange.actor)
+    return json_response([await _message(services, each) for each in found])
+
+
+async def _create(services: Services, exchange: Exchange) -> Response:
+    asked = await read_json(exchange, NewOrganization)
+    now = services.clock()
+    made = records.Organization(id=new_id(now), name=rules.check_name(asked.name), created_at=now)
+    try:
+        async with services.database.transaction() as connection:
+            await queries.add_organization(connection, made)
+            await services.keyring.add_key(connection, made.id, made.name)
+            if exchange.actor.person is not None:
+                await queries.put_member(connection, made.id, exchange.actor.person, Role.OWNER, now)
+    except ConflictError as error:
+        raise HubError("already-exists", f"There is an organization {made.name} already.") from error
+    return json_response(await _message(services, made), 201)
+
+
+async def _show(services: Services, exchange: Exchange) -> Response:
+    return json_response(await _message(services, exchange.organization))
+
+
+async def _message(services: Services, organization: records.Organization) -> Organization:
+    keys = await services.keyring.public_keys(organization.id)
+    return Organization(organization.name, organization.created_at, [str(key) for key in keys])
+
+
+async def _members(services: Services, exchange: Exchange) -> Response:
+    rows = await queries.members(services.database, exchange.organization.id)
+    return json_response([Member(row["name"], row["role"], row["since"]) for row in rows])
+
+
+async def _put_member(services: Services, exchange: Exchange) -> Response:
+    asked = await read_json(exchange, NewMember)
+    name, role, now = rules.check_name(asked.person), rules.parse_role(asked.role), services.clock()
+    organization = exchange.organization.id
+    async with services.database.transaction() as connection:
+        person = await _person(connection, name, now)
+        held = await queries.roles(connection, organization)
+        rules.check_role_change(held, by_owner=_is_owner(exchange), person=person, role=role)
+        await queries.put_member(connection, organization, person, role, now)
+    return json_response(Member(name, role, now), 201)
+
+
+async def _person(connection: Connection, name: str, now: int) -> str:
+    """The local person of that name; one that isn't known yet is made."""
+    if (row := await access_queries.local_person(connection, name)) is not None:
+        found: str = row["id"]
+        return found
+    made = new_id(now)
+    await access_queries.add_local_person(connection, made, name, now, superuser=False)
+    return made
+
+
+async def _remove_member(services: Services, exchange: Exchange) -> Response:
+    organization = exchange.organization.id
+    async with services.database.transaction() as connection:
+        row = await access_queries.local_person(connection, exchange.parameters["person"])
+        held = await queries.roles(connection, organization)
+        if row is None or row["id"] not in held:
+            raise not_found()
+        rules.check_role_change(held, by_owner=_is_owner(exchange), person=row["id"], role=None)
+        await queries.remove_member(connection, organization, row["id"])
+    return Response(status_code=204)
+
+
+def _is_owner(exchange: Exchange) -> bool:
+    actor = exchange.actor
+    return actor.superuser or actor.roles.get(exchange.organization.id) is Role.OWNER
+
+
+async def _upstreams(services: Services, exchange: Exchange) -> Response:
+    rows = await queries.upstreams(services.database, exchange.organization.id)
+    return json_response(
+        [
+            Upstream(row["url"], msgspec.json.decode(row["public_keys"], type=list[str]), row["created_at"])
+            for row in rows
+        ]
+    )
+
+
+async def _put_upstream(services: Services, exchange: Exchange) -> Response:
+    asked = await read_json(exchange, NewUpstream)
+    url, keys, now = (
+        rules.check_upstream_url(asked.url),
+        rules.check_public_keys(asked.public_keys),
+        services.clock(),
+    )
+    organization = exchange.organization.id
+    if len(await queries.upstreams(services.database, organization)) >= rules.MAX_UPSTREAMS:
+        raise HubError("bad-request", f"An organization has at most {rules.MAX_UPSTREAMS} upstreams.")
+    async with services.database.transaction() as connection:
+        listed = msgspec.json.encode(keys).decode()
+        await queries.put_upstream(connection, new_id(now), organization, url, listed, now)
+    return json_response(Upstream(url, keys, now), 201)
+
+
+async def _remove_upstream(services: Services, exchange: Exchange) -> Response:
+    url = exchange.request.query_params.get("url", "").rstrip("/")
+    async with services.database.transaction() as connection:
+        if not await queries.remove_upstream(connection, exchange.organization.id, url):
+            raise not_found()
+    return Response(status_code=204)

@@ -1,0 +1,122 @@
+"""Runs one hub process: opens everything, listens, tells systemd, stops cleanly on SIGTERM.
+
+One process, one event loop: a process that is killed takes nothing of itself along. More processes are further
+`piste hub serve` on the same data.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final
+
+import uvloop
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.net import SocketHolder
+from granian.server.embed import Server
+
+from piste.hub.app import Application, build
+from piste.hub.settings import Settings
+from piste.lib import log, systemd
+from piste.lib.errors import PisteError, UsageError
+
+HEADER_BYTES: Final = 64 * 1024
+GRACE_SECONDS: Final = 60.0
+_BACKLOG: Final = 1024
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; what is in flight is answered first."""
+    os.umask(0o077)
+    log.configure()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    listener = _listen(settings)
+    port: int = listener.getsockname()[1]
+    settings = replace(settings, listen_port=port)
+    if not settings.public_url:
+        settings = replace(settings, public_url=settings.default_url())
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        services = await build(settings, stack)
+        server = _Server(Application(services), listener, settings)
+        await _run(server, settings)
+
+
+async def _run(server: "_Server", settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    serving = asyncio.create_task(server.serve())
+    stopped = asyncio.create_task(stopping.wait())
+    server.announce_when_ready(settings)
+    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        stopped.cancel()
+        await serving
+        raise PisteError("server-ended", "The server ended by itself.", hint="The log says more.")
+    systemd.notify("STOPPING=1")
+    server.stop()
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            await serving
+    except TimeoutError:
+        sys.stderr.write("Some requests did not end in time and were cut.\n")
+
+
+class _Server(Server):
+    """granian on a socket of our own: a port that is taken is then an error, and port 0 a free one that we know."""
+
+    def __init__(self, application: Application, listener: socket.socket, settings: Settings) -> None:
+        super().__init__(
+            application,
+            interface=Interfaces.ASGI,
+            backlog=_BACKLOG,
+            http1_settings=HTTP1Settings(max_buffer_size=HEADER_BYTES),
+            websockets=False,
+            log_enabled=False,
+            ssl_cert=settings.tls_cert,
+            ssl_key=settings.tls_key,
+        )
+        self._listener = listener
+
+    def _init_shared_socket(self) -> None:
+        self._shd = SocketHolder(self._listener.detach(), False, _BACKLOG)
+        self._ssp = None
+
+    def announce_when_ready(self, settings: Settings) -> None:
+        """The socket takes connections from before the application is there; they wait for it."""
+        scheme = "https" if settings.tls_cert else "http"
+        host = f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
+        sys.stderr.write(
+            f"Listening on {scheme}://{host}:{settings.listen_port}, public address {settings.public_url}\n"
+        )
+        sys.stderr.flush()
+        systemd.notify("READY=1")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.listen_host, settings.listen_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise UsageError(
+            "cannot-listen",
+            f"The hub can't listen on {settings.listen_host}:{settings.listen_port}: {error.strerror}.",
+            hint="Another process may have that port; `--listen 127.0.0.1:0` takes a free one.",
+        ) from error
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
