@@ -1,7 +1,8 @@
 """The documentation is whole: every command, variable and error has its place, every link leads somewhere.
 
-    commands    a heading or a table row in docs/ (or README.md) that has `piste VERB …` in it
-    variables   the same, for each PISTE_… that the source reads
+    commands    a heading or a table row in docs/ (or README.md) names it: `piste VERB …`; a command of a group
+                may also stand in code below the heading of its group: `create NAME` under `piste org`
+    variables   a heading or a table row, for each PISTE_… that the source reads
     errors      a heading `## ref` in docs/errors.md, and none there that the source does not know
     links       every relative link in a Markdown file, with its anchor
     decisions   docs/decisions/NNNN-title.md, numbered without gaps
@@ -46,6 +47,17 @@ class Page:
             seen[slug] = count + 1
             found.add(f"{slug}-{count}" if count else slug)
         return found
+
+    def sections(self) -> Iterator[tuple[str, str]]:
+        """Each heading with the text below it, up to the next heading."""
+        heading, text = "", ""
+        for _, line in self.lines:
+            if match := HEADING.match(line):
+                yield heading, text
+                heading, text = match[2], ""
+            else:
+                text += line + "\n"
+        yield heading, text
 
     def places(self) -> Iterator[str]:
         """Headings and table rows: where something is explained, not merely mentioned."""
@@ -99,12 +111,26 @@ def _complaint(page: Path, target: str, anchors: dict[Path, set[str]]) -> str | 
 def missing_places(pages: list[Page], wanted: dict[str, str]) -> list[str]:
     """What has neither a heading nor a table row: `wanted` is name -> what it is."""
     places = [line for page in pages for line in page.places()]
-    problems = []
-    for name, kind in sorted(wanted.items()):
-        pattern = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
-        if not any(pattern.search(line) for line in places):
-            problems.append(f"{kind} {name}: no heading and no table row names it")
-    return problems
+    sections = [section for page in pages for section in page.sections()]
+    return [
+        f"{kind} {name}: no heading and no table row names it"
+        for name, kind in sorted(wanted.items())
+        if not any(_names(line, name) for line in places) and not _stands_in_its_group(name, sections)
+    ]
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def _stands_in_its_group(name: str, sections: list[tuple[str, str]]) -> bool:
+    words = name.split()
+    for count in range(len(words) - 1, 1, -1):
+        group, member = " ".join(words[:count]), " ".join(words[count:])
+        for heading, text in sections:
+            if _names(heading, group) and any(_names(code, member) for code in re.findall(r"`[^`]+`", text)):
+                return True
+    return False
 
 
 def error_faults(page: Path, known: set[str]) -> list[str]:

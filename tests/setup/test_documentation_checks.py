@@ -35,6 +35,19 @@ def test_a_command_has_its_place_in_a_heading_or_a_table_but_not_in_passing(tmp_
     ]
 
 
+def test_a_command_of_a_group_may_stand_in_code_below_its_groups_heading(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(
+        "### `piste org`\n`create NAME`, `keys add\nORG`; members are listed.\n### Other\n`delete`\n",
+        encoding="utf-8",
+    )
+    wanted = ["piste org create", "piste org keys add", "piste org members", "piste org delete"]
+    problems = check_docs.missing_places(check_docs.all_pages(tmp_path), dict.fromkeys(wanted, "command"))
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "command piste org delete",
+        "command piste org members",
+    ]
+
+
 def test_errors_and_their_page_must_agree_both_ways(tmp_path: Path) -> None:
     page = tmp_path / "errors.md"
     page.write_text("# Errors\n\n## bad-name\n\n## `gone-by`\n\n## How to read this page\n", encoding="utf-8")
