@@ -1,6 +1,6 @@
 """The documentation is whole: every command, variable and error has its place, every link leads somewhere.
 
-    commands    a heading or a table row in docs/ (or README.md) names it: `piste VERB …`; a command of a group
+    commands    a heading or a table row in docs/ (or README.md) names it: `piste VERB …`; one of a group
                 may also stand in code below the heading of its group: `create NAME` under `piste org`
     variables   a heading or a table row, for each PISTE_… that the source reads
     errors      a heading `## ref` in docs/errors.md, and none there that the source does not know
