@@ -273,7 +273,7 @@ class _Parser:
         found = [self._comparator()]
         while self.at < len(self.text):
             if not self._take(","):
-                raise self._error("a comma must stand between two conditions")
+                raise self._error("a comma must stand between two conditions", self.at)
             if len(found) == MAX_COMPARATORS:
                 raise RequirementError(f"a requirement has at most {MAX_COMPARATORS} conditions")
             self._spaces()
@@ -283,7 +283,7 @@ class _Parser:
     def _lone_wildcard(self) -> None:
         self._spaces()
         if self.at < len(self.text):
-            raise self._error("a wildcard in the first place must stand alone, as in `*`")
+            raise self._error("a wildcard in the first place must stand alone, as in `*`", self.at)
 
     def _comparator(self) -> Comparator:
         operator = self._take(r">=|<=|[=><~^]")
@@ -298,7 +298,7 @@ class _Parser:
             if self._take(r"\."):
                 third_is_wild = self._take(r"[*xX]") is not None
                 if wild and not third_is_wild:
-                    raise self._error("after a wildcard only another wildcard may follow")
+                    raise self._error("after a wildcard only another wildcard may follow", self.at)
                 patch = None if third_is_wild else self._number("patch")
                 wild = wild or third_is_wild
         if wild and not operator:
@@ -309,26 +309,28 @@ class _Parser:
         return Comparator(op, major, minor, patch, pre, build)
 
     def _number(self, which: str) -> int:
+        start = self.at
         digits = self._take(r"[0-9]+")
         if digits is None:
             if self._take(r"[*xX]"):
-                raise self._error(f"a wildcard cannot stand for the {which} number of a condition")
-            raise self._error(f"the {which} number is missing")
+                raise self._error(f"a wildcard cannot stand for the {which} number of a condition", start)
+            raise self._error(f"the {which} number is missing", start)
         if len(digits) > 1 and digits.startswith("0"):
-            raise self._error(f"the {which} number may not begin with a zero")
+            raise self._error(f"the {which} number may not begin with a zero", start)
         if int(digits) > MAX_NUMBER:
-            raise self._error(f"the {which} number is above {MAX_NUMBER}")
+            raise self._error(f"the {which} number is above {MAX_NUMBER}", start)
         return int(digits)
 
     def _identifiers(self, sign: str, what: str) -> str:
+        start = self.at
         if not self._take(sign):
             return ""
         text = self._take(r"[0-9A-Za-z.-]+") or ""
         for identifier in text.split("."):
             if not identifier:
-                raise self._error(f"the {what} has an empty part")
+                raise self._error(f"the {what} has an empty part", start)
             if sign == "-" and identifier.isdigit() and len(identifier) > 1 and identifier.startswith("0"):
-                raise self._error(f"a number in the {what} may not begin with a zero")
+                raise self._error(f"a number in the {what} may not begin with a zero", start)
         return text
 
     def _spaces(self) -> None:
@@ -341,12 +343,13 @@ class _Parser:
         self.at = match.end()
         return match[0]
 
-    def _error(self, reason: str) -> RequirementError:
+    def _error(self, reason: str, at: int) -> RequirementError:
         if not self.text.strip(" "):
             return RequirementError("the requirement is empty; write `*` for any release")
-        rest = self.text[self.at :]
-        place = f"before {rest[:20]!r}" if rest else "at the end"
-        return RequirementError(f"{self.text!r} is not a requirement: {reason} ({place}){_hint(self.text)}")
+        rest = self.text[at:]
+        place = f"at {rest[:20]!r}" if rest else "at the end"
+        shown = self.text if len(self.text) <= 200 else self.text[:200] + "…"
+        return RequirementError(f"{shown!r} is not a requirement: {reason} ({place}){_hint(self.text)}")
 
 
 def _hint(text: str) -> str:
