@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piste.hub.cache.decompress import DecompressError, decompressor
+from piste.lib.decompress import DecompressError, decompressor
 from piste.hub.errors import HubError
 from piste.lib.zstd import zstd
 from piste.nix import base32

@@ -117,21 +117,21 @@ class _GzipMember:
         return piece
 
 
-def _zstd() -> _Member:
-    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+def _zstd(window_log: int) -> _Member:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
 
 
 def _xz() -> _Member:
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
 
 
-def decompressor(compression: str) -> Decompressor:
+def decompressor(compression: str, *, zstd_window_log: int = ZSTD_WINDOW_LOG) -> Decompressor:
     """One for each name in SUFFIXES; ValueError for another."""
     match compression:
         case "none":
             return Plain()
         case "zstd":
-            return Members(_zstd, (zstd.ZstdError,))
+            return Members(lambda: _zstd(zstd_window_log), (zstd.ZstdError,))
         case "xz":
             return Members(_xz, (lzma.LZMAError,))
         case "bzip2":
