@@ -154,6 +154,8 @@ def _uv(*arguments: str) -> None:
 def uv_environment() -> dict[str, str]:
     """uv's surroundings: its cache is ours, and what the machine told pip of registries holds for uv too."""
     env = dict(os.environ, UV_CACHE_DIR=str(UV_CACHE), UV_NO_CONFIG="1", UV_PYTHON_DOWNLOADS="never")
+    # The certificates that the system trusts, as pip and apt do: a company's proxy may have one of its own.
+    env["UV_SYSTEM_CERTS"] = "1"
     for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         env.pop(name, None)
     if "UV_DEFAULT_INDEX" not in env and (index := _pip_setting("index-url")):
