@@ -5,9 +5,8 @@ import fcntl
 import sys
 import time
 
-from tools.provision.apt import ExpiredReleaseError
 from tools.provision.place import CACHE, SetupError, say
-from tools.provision.portable_nix import ALL_SUITES, ensure_default_nix, ensure_nix
+from tools.provision.portable_nix import ALL_SUITES, ensure_default_nix, try_nix
 from tools.provision.python_env import ensure_environment
 from tools.provision.system_nix import choose_nix
 
@@ -28,7 +27,7 @@ def main() -> int:
             ensure_environment(arguments.dev)
             ensure_default_nix()
             for suite in arguments.nix:
-                _try_nix(suite)
+                try_nix(suite, "doing without it")
             choose_nix()
         except SetupError as error:
             say(f"set-up stopped: {error}")
@@ -36,14 +35,6 @@ def main() -> int:
     if (took := time.monotonic() - start) > 1:
         say(f"set-up done in {took:.0f} s")
     return 0
-
-
-def _try_nix(suite: str) -> None:
-    """A further suite; where its index has expired the tests that want it say so and are skipped."""
-    try:
-        ensure_nix(suite)
-    except ExpiredReleaseError:
-        say(f"  The mirror's index of {suite} has expired: doing without the Nix of {suite}")
 
 
 sys.exit(main())

@@ -24,22 +24,35 @@ RECIPE = "1"
 
 def ensure_default_nix() -> None:
     """The newest portable Nix, at `.cache/nix/bin`; the stable suite's where the mirror stands still."""
-    try:
-        ensure_nix(DEFAULT_SUITE)
-        chosen = DEFAULT_SUITE
-    except ExpiredReleaseError:
-        say(
-            f"  The mirror's index of {DEFAULT_SUITE} has expired, so apt does not trust it:"
-            f" taking {STABLE_SUITE}, which does not expire.\n"
-            "  (Where a mirror stands still on purpose, the machine's own apt configuration says so.)"
-        )
+    chosen = (
+        DEFAULT_SUITE if try_nix(DEFAULT_SUITE, f"taking {STABLE_SUITE}, which does not expire") else None
+    )
+    if chosen is None:
         ensure_nix(STABLE_SUITE)
         chosen = STABLE_SUITE
-    link = NIX / "bin"
-    target = Path(chosen) / "bin"
+    link, target = NIX / "bin", Path(chosen) / "bin"
     if not link.is_symlink() or link.readlink() != target:
         link.unlink(missing_ok=True)
         link.symlink_to(target)
+
+
+def try_nix(suite: str, instead: str) -> bool:
+    """Makes one suite's Nix, or says that it can't be had; that is remembered, and asks no mirror twice."""
+    expired = NIX / f"{suite}.expired"
+    if expired.exists():
+        return False
+    try:
+        ensure_nix(suite)
+    except ExpiredReleaseError as error:
+        say(
+            f"  The mirror's index of Debian {suite} has expired, so apt does not trust it: {instead}.\n"
+            "  (Where a mirror stands still on purpose, the machine's own apt configuration says so.\n"
+            f"  To try again: rm {expired})"
+        )
+        shutil.rmtree(NIX / f"{suite}.new", ignore_errors=True)
+        expired.write_text(str(error), encoding="utf-8")
+        return False
+    return True
 
 
 def ensure_nix(suite: str) -> None:
