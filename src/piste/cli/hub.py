@@ -1,4 +1,5 @@
-"""`piste hub …`: run a hub and look after it. What these commands do is in hub/; here they are named and shown."""
+"""`piste hub …`: run a hub and look after it. What these commands do is in hub/; here they are named and
+shown."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -1,7 +1,8 @@
 """The way of every request: id, credential, route, resource, decision, handler, answer, log line.
 
-Whatever goes wrong in a handler becomes one shape of error here, and tells the client nothing of the inside. Log lines
-name the pattern of the route, never the target, the query string or a header: those can hold what is private.
+Whatever goes wrong in a handler becomes one shape of error here, and tells the client nothing of the inside.
+Log lines name the pattern of the route, never the target, the query string or a header: those can hold what
+is private.
 """
 
 import asyncio
@@ -34,7 +35,8 @@ from piste.hub.services import Services
 
 Send = Callable[[Message], Awaitable[None]]
 SEND_STALL_SECONDS: Final = 120.0
-# A client that sends a body before it looks at the answer gets this much of it read, so that it sees the answer.
+# A client that sends a body before it looks at the answer gets this much of it read, so that it sees the
+# answer.
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_SECONDS: Final = 2.0
 _NARINFO: Final = ".narinfo"

@@ -1,4 +1,5 @@
-"""What handlers read requests and write answers with. Bodies are bounded by the route: dispatch counts what comes in."""
+"""What handlers read requests and write answers with. Bodies are bounded by the route: dispatch counts what
+comes in."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
@@ -23,8 +24,8 @@ async def read_json(exchange: Exchange, into: type[T]) -> T:
 
 
 async def stream_body(exchange: Exchange) -> AsyncIterator[bytes]:
-    """The pieces of the body. It ends only where the body does: a client that goes away raises ClientDisconnect, one
-    that stalls and one that sends too much raise HubError."""
+    """The pieces of the body. It ends only where the body does: a client that goes away raises
+    ClientDisconnect, one that stalls and one that sends too much raise HubError."""
     async for piece in exchange.request.stream():
         if piece:
             yield piece

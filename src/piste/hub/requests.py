@@ -18,8 +18,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class BoundedBody:
-    """A `receive` that counts the body, and gives up on a client that sends nothing for a minute. A body may take as long
-    as it needs while something arrives."""
+    """A `receive` that counts the body, and gives up on a client that sends nothing for a minute. A body may
+    take as long as it needs while something arrives."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
@@ -68,7 +68,8 @@ def request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 
 def client_address(peer: str, headers: Sequence[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
-    """The client's address for logs: X-Forwarded-For is read from its end, as far as trusted proxies wrote it."""
+    """The client's address for logs: X-Forwarded-For is read from its end, as far as trusted proxies wrote
+    it."""
     forwarded = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
     address = peer
     for hop in reversed([hop.strip() for hop in forwarded.split(",")]):

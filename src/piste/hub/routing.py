@@ -1,8 +1,8 @@
 """The table of routes, matched on raw path segments.
 
-Clients send `%252A`, raw `+ ^ | [ ]`, `//` and `%2F` that must arrive as sent, so the target is split on `/` first and
-each segment is decoded once after that. Every route names its permission and how its resource is found; a route can't
-be written without.
+Clients send `%252A`, raw `+ ^ | [ ]`, `//` and `%2F` that must arrive as sent, so the target is split on `/`
+first and each segment is decoded once after that. Every route names its permission and how its resource is
+found; a route can't be written without.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,7 +54,8 @@ Handler = Callable[[Exchange], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Route:
-    """One row: method, pattern of segments (`/api/v1/organizations/{org}`, last may be `{tail*}`), permission, scope."""
+    """One row: method, pattern of segments (`/api/v1/organizations/{org}`, last may be `{tail*}`),
+    permission, scope."""
 
     method: str
     pattern: str
@@ -84,7 +85,8 @@ NO_MATCH: Final = Match({}, (), "")
 
 
 class _Node:
-    """One place in the tree of patterns: literal segments first, then `{name}.suffix`, then `{name}`, then a tail."""
+    """One place in the tree of patterns: literal segments first, then `{name}.suffix`, then `{name}`, then a
+    tail."""
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}

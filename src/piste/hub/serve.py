@@ -1,7 +1,7 @@
 """Runs one hub process: opens everything, listens, tells systemd, stops cleanly on SIGTERM.
 
-One process, one event loop: a process that is killed takes nothing of itself along. More processes are further
-`piste hub serve` on the same data.
+One process, one event loop: a process that is killed takes nothing of itself along. More processes are
+further `piste hub serve` on the same data.
 """
 
 import asyncio
@@ -73,7 +73,8 @@ async def _run(server: "_Server", settings: Settings) -> None:
 
 
 class _Server(Server):
-    """granian on a socket of our own: a port that is taken is then an error, and port 0 a free one that we know."""
+    """granian on a socket of our own: a port that is taken is then an error, and port 0 a free one that we
+    know."""
 
     def __init__(self, application: Application, listener: socket.socket, settings: Settings) -> None:
         super().__init__(

@@ -1,7 +1,8 @@
-"""Who asks: the Authorization header becomes an Actor. Nobody is only who sends no credential; a wrong one is an error.
+"""Who asks: the Authorization header becomes an Actor. Nobody is only who sends no credential; a wrong one is
+an error.
 
-Tokens are looked up anew for each request, so a revocation holds from the next request on. It must never put a token into
-an error or a log.
+Tokens are looked up anew for each request, so a revocation holds from the next request on. It must never put
+a token into an error or a log.
 """
 
 import base64
@@ -74,7 +75,8 @@ class Authenticator:
 
 
 def read_credential(value: bytes) -> str:
-    """The token in an Authorization header: Bearer in any spelling, or Basic with the token as the password."""
+    """The token in an Authorization header: Bearer in any spelling, or Basic with the token as the
+    password."""
     scheme, _, rest = value.strip().partition(b" ")
     if len(value) > _MAX_HEADER:
         raise HubError("bad-request", "The Authorization header is too long.")

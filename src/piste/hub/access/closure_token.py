@@ -1,8 +1,8 @@
 """The closure token: who holds it reads one manifest's closure for one hour.
 
-`piste_closure_` and base64url of: version 1 (1 byte) | key id (4) | expiry in seconds (8) | manifest digest (32) |
-parent token (16, zero for nobody) | project (16) | HMAC-SHA256 over `piste-closure-1` and all of it before (32).
-Numbers are big-endian. Checking one costs microseconds and asks nobody.
+`piste_closure_` and base64url of: version 1 (1 byte) | key id (4) | expiry in seconds (8) | manifest digest
+(32) | parent token (16, zero for nobody) | project (16) | HMAC-SHA256 over `piste-closure-1` and all of it
+before (32). Numbers are big-endian. Checking one costs microseconds and asks nobody.
 """
 
 import base64

@@ -1,5 +1,5 @@
-"""Closure tokens as the hub makes and checks them, and what their manifests say. A manifest never changes, so what was
-read once is kept, within bounds.
+"""Closure tokens as the hub makes and checks them, and what their manifests say. A manifest never changes, so
+what was read once is kept, within bounds.
 """
 
 import secrets
@@ -50,8 +50,8 @@ class ClosureTokens:
         self._kept_paths = 0
 
     async def issue(self, actor: Actor, project: str, manifest: str) -> tuple[str, int]:
-        """A token that reads the closure of a manifest (`sha256:<hex>`) of a project (id) for an hour, and its expiry in
-        microseconds. The caller has decided that the actor may."""
+        """A token that reads the closure of a manifest (`sha256:<hex>`) of a project (id) for an hour, and
+        its expiry in microseconds. The caller has decided that the actor may."""
         key_id, secret = await self._newest_key()
         expires = self._clock() // SECOND + LIFETIME_SECONDS
         claims = ClosureClaims(key_id, expires, manifest, actor.token or "", project)

@@ -44,8 +44,8 @@ class Guard:
         return decide(actor, permission, resource).allowed
 
     async def may_read_path(self, actor: Actor, project: Project, hash_part: str) -> bool:
-        """Whether the narinfo (and listing) of a path may be read through a project. Says nothing on whether it is
-        there."""
+        """Whether the narinfo (and listing) of a path may be read through a project. Says nothing on whether
+        it is there."""
         if not self.may(actor, Permission.CACHE_READ, project):
             return False
         if actor.closure is None:
@@ -54,7 +54,8 @@ class Guard:
         return contents is not None and hash_part in contents.hash_parts
 
     async def may_read_nar(self, actor: Actor, project: Project, nar_hash: str) -> bool:
-        """Whether a NAR (`sha256:<nix32>`) may be read through a project, provided that the project has it."""
+        """Whether a NAR (`sha256:<nix32>`) may be read through a project, provided that the project has
+        it."""
         if not self.may(actor, Permission.CACHE_READ, project):
             return False
         if actor.closure is None:
@@ -69,8 +70,8 @@ class Guard:
         return actor.closure is None or actor.closure.manifest == manifest
 
     async def readable_projects(self, actor: Actor, ids: list[str]) -> list[Project]:
-        """Those among projects (ids) whose cache is part of what the actor reads at the root address. Unlisted ones are
-        only for those who name them, so they belong to it for members alone."""
+        """Those among projects (ids) whose cache is part of what the actor reads at the root address.
+        Unlisted ones are only for those who name them, so they belong to it for members alone."""
         found = await queries.projects_by_id(self._database, msgspec.json.encode(ids).decode())
         return [project for project in found if self._at_root(actor, project)]
 

@@ -1,4 +1,5 @@
-"""The keys with which an organization signs paths and statements. They live in the database, for all processes.
+"""The keys with which an organization signs paths and statements. They live in the database, for all
+processes.
 
 A secret seed leaves this module only inside a SecretKey, whose repr doesn't show it.
 """
@@ -18,7 +19,8 @@ class Keyring:
         self._clock = clock
 
     async def signing_keys(self, organization: str) -> list[SecretKey]:
-        """Keys of an organization (id) that sign now, the newest first; not those that its publishers hold."""
+        """Keys of an organization (id) that sign now, the newest first; not those that its publishers
+        hold."""
         rows = await queries.signing_keys(self._database, organization)
         return [SecretKey(row["name"], row["secret"]) for row in rows if row["secret"] is not None]
 

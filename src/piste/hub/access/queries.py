@@ -8,6 +8,8 @@ from piste.nix.flake_ref import valid_name
 
 _PROJECT = """SELECT p.id, p.organization, o.name AS organization_name, p.name, p.visibility, p.created_at
     FROM project p JOIN organization o ON o.id = p.organization"""
+_PROJECT_BY_NAME = f"{_PROJECT} WHERE lower(o.name) = $1 AND lower(p.name) = $2"
+_PROJECTS_BY_ID = f"{_PROJECT} WHERE p.id IN (SELECT value FROM json_each($1))"
 
 
 async def organization_by_name(database: Database, name: str) -> Organization | None:
@@ -38,15 +40,13 @@ async def project_by_name(database: Database, organization: str, name: str) -> P
     """By names, without regard to case."""
     if not (valid_name(organization) and valid_name(name)):
         return None
-    row = await database.one(
-        _PROJECT + " WHERE lower(o.name) = $1 AND lower(p.name) = $2", organization.lower(), name.lower()
-    )
+    row = await database.one(_PROJECT_BY_NAME, organization.lower(), name.lower())
     return None if row is None else decode(row, Project)
 
 
 async def projects_by_id(database: Database, ids_json: str) -> list[Project]:
     """Those of a JSON array of ids that exist."""
-    rows = await database.all(_PROJECT + " WHERE p.id IN (SELECT value FROM json_each($1))", ids_json)
+    rows = await database.all(_PROJECTS_BY_ID, ids_json)
     return [decode(row, Project) for row in rows]
 
 
@@ -73,10 +73,12 @@ async def add_local_person(connection: Connection, id_: str, name: str, now: int
 
 
 async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
-    """The token and its person, once for each organization of that person (once with NULL if there is none)."""
+    """The token and its person, once for each organization of that person (once with NULL if there is
+    none)."""
     return await database.all(
-        """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute, t.minimum_version,
-               t.expires_at, t.revoked_at, p.name AS person_name, p.superuser, m.organization AS member_of, m.role
+        """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute,
+               t.minimum_version, t.expires_at, t.revoked_at, p.name AS person_name, p.superuser,
+               m.organization AS member_of, m.role
            FROM token t LEFT JOIN person p ON p.id = t.person LEFT JOIN member m ON m.person = t.person
            WHERE t.hash = $1""",
         hashed,
@@ -123,7 +125,8 @@ async def add_revocation(connection: Connection, subject: str, now: int) -> None
 
 
 async def forget_revocations(connection: Connection, before: int) -> None:
-    """The newest row stays: SQLite would give its number to the next one, and others read from the last number on."""
+    """The newest row stays: SQLite would give its number to the next one, and others read from the last
+    number on."""
     await connection.run(
         "DELETE FROM revocation WHERE created_at < $1 AND number < (SELECT max(number) FROM revocation)",
         before,

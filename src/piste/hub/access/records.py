@@ -1,4 +1,5 @@
-"""The records that a decision is made of: who asks (Actor), what for (Permission), on what (Organization, Project)."""
+"""The records that a decision is made of: who asks (Actor), what for (Permission), on what (Organization,
+Project)."""
 
 from enum import StrEnum
 
@@ -14,7 +15,7 @@ class Permission(StrEnum):
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams
-    TOKEN_MANAGE = "token:manage"  # an admin all of the organization's, a member the own ones
+    CREDENTIAL_MANAGE = "credential:manage"  # an admin all of the organization's, a member the own ones
     PROJECT_CREATE = "project:create"
     PROJECT_READ = "project:read"  # metadata, versions, outputs
     PROJECT_SOURCE = "project:source"  # the tarball

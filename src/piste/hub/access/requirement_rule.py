@@ -1,8 +1,8 @@
 """Which requirements a resolve-only token accepts. Pure: it is given texts and says yes or why not.
 
-A token bound to requirement R accepts exactly R, spaces apart, or one exact version that satisfies R: `=`, an optional
-`v`, a full version, optional pre-release and build metadata. Anything else is refused, also what would choose the same
-release, so that nobody can ask a token questions about the project's versions.
+A token bound to requirement R accepts exactly R, spaces apart, or one exact version that satisfies R: `=`, an
+optional `v`, a full version, optional pre-release and build metadata. Anything else is refused, also what
+would choose the same release, so that nobody can ask a token questions about the project's versions.
 """
 
 from piste.semver.requirement import Requirement, RequirementError, exact_version
@@ -12,7 +12,8 @@ ALLOWED_FORMS = "`{bound}` as it is, or one exact version that satisfies it, suc
 
 
 def allowed(bound: str, asked: str) -> bool:
-    """Whether a token bound to `bound` may ask for `asked`; the release is then looked at by `release_agrees`."""
+    """Whether a token bound to `bound` may ask for `asked`; the release is then looked at by
+    `release_agrees`."""
     if _without_spaces(bound) == _without_spaces(asked):
         return True
     version = _exact(asked)
@@ -25,13 +26,14 @@ def allowed(bound: str, asked: str) -> bool:
 
 
 def release_agrees(bound: str, asked: str, release: str, minimum: str | None) -> bool:
-    """Whether the release that was chosen is one that the token may have: its build metadata are those that were
-    asked for, if any were, and it is not older than the token's minimum version."""
+    """Whether the release that was chosen is one that the token may have: its build metadata are those that
+    were asked for, if any were, and it is not older than the token's minimum version."""
     found = Version.parse(release)
     if minimum is not None and found.simplified < Version.parse(minimum).simplified:
         return False
     version = _exact(asked)
-    # The same text is a requirement also where it has the form of an exact version, and those ignore metadata.
+    # The same text is a requirement also where it has the form of an exact version, and those ignore
+    # metadata.
     if version is None or not version.build or _without_spaces(bound) == _without_spaces(asked):
         return True
     return version.build == found.build

@@ -1,7 +1,8 @@
-"""What ended before its hour. Closure tokens are checked without the database, so each process keeps the revocations of
-the last hour in memory and reads the new ones several times a second.
+"""What ended before its hour. Closure tokens are checked without the database, so each process keeps the
+revocations of the last hour in memory and reads the new ones several times a second.
 
-A revocation takes effect everywhere within a second: a process whose last look is older than that asks the database.
+A revocation takes effect everywhere within a second: a process whose last look is older than that asks the
+database.
 """
 
 import asyncio
@@ -54,11 +55,13 @@ class Revocations:
         await queries.add_revocation(connection, token_subject(token), self._clock())
 
     async def add_manifest(self, connection: Connection, manifest: str) -> None:
-        """End the closure tokens of a manifest (`sha256:<hex>`) that exist now; later ones are not touched."""
+        """End the closure tokens of a manifest (`sha256:<hex>`) that exist now; later ones are not
+        touched."""
         await queries.add_revocation(connection, manifest_subject(manifest), self._clock())
 
     async def add_project(self, connection: Connection, project: str) -> None:
-        """End the closure tokens of a project (id) that exist now: it was deleted, or is not open to all any more."""
+        """End the closure tokens of a project (id) that exist now: it was deleted, or is not open to all any
+        more."""
         await queries.add_revocation(connection, project_subject(project), self._clock())
 
     async def is_revoked(self, claims: ClosureClaims) -> bool:

@@ -23,7 +23,7 @@ _TOKENS = "/api/v1/organizations/{org}/tokens"
 
 
 def routes(services: Services) -> list[Route]:
-    manage, one = Permission.TOKEN_MANAGE, Scope.ORGANIZATION
+    manage, one = Permission.CREDENTIAL_MANAGE, Scope.ORGANIZATION
     return [
         Route("GET", "/api/v1/status", Permission.STATUS, Scope.HUB, partial(_status, services)),
         Route("GET", _TOKENS, manage, one, partial(_list, services)),

@@ -1,6 +1,7 @@
 """May this actor do this on this resource, and why not: one function, one table, deny by default.
 
-Pure: it is given records and decides. It must never ask anybody, so that the table can be read and tested as it is.
+Pure: it is given records and decides. It must never ask anybody, so that the table can be read and tested as
+it is.
 """
 
 from collections.abc import Set as AbstractSet
@@ -23,7 +24,7 @@ BY_VISIBILITY: Final = {
 _MEMBER: Final = frozenset(
     {
         _P.ORGANIZATION_READ,
-        _P.TOKEN_MANAGE,
+        _P.CREDENTIAL_MANAGE,
         _P.PROJECT_CREATE,
         _P.PROJECT_READ,
         _P.PROJECT_SOURCE,
@@ -58,7 +59,8 @@ INVISIBLE: Final = Verdict(False, False, "the caller may not see it")
 
 
 def decide(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
-    """The decision. What a bound credential may ask of its thing (requirement, path) is decided after this."""
+    """The decision. What a bound credential may ask of its thing (requirement, path) is decided after
+    this."""
     match actor.kind:
         case Kind.RESOLVE_ONLY:
             return _decide_resolve_only(actor, permission, resource)

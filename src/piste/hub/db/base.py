@@ -1,7 +1,8 @@
 """What a database gives to the stages. SQL texts are the same for both engines; parameters are `$1`, `$2`, …
 
-Columns are TEXT, BIGINT, BOOLEAN, BYTEA. Time is microseconds since the epoch, given by the caller. JSON is text that SQL
-never looks into. Lists are passed as a JSON array in one parameter: `IN (SELECT value FROM json_each($1))`.
+Columns are TEXT, BIGINT, BOOLEAN, BYTEA. Time is microseconds since the epoch, given by the caller. JSON is
+text that SQL never looks into. Lists are passed as a JSON array in one parameter: `IN (SELECT value FROM
+json_each($1))`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,9 @@ class Row(Protocol):
 
 
 def decode(row: Row, into: type[S]) -> S:
-    """The row as a Struct with fields of the columns' names; SQLite's 0 and 1 become booleans where the field is one."""
-    return msgspec.convert({name: row[name] for name in row.keys()}, into, strict=False)
+    """The row as a Struct with fields of the columns' names; SQLite's 0 and 1 become booleans where the field
+    is one."""
+    return msgspec.convert({name: row[name] for name in list(row.keys())}, into, strict=False)
 
 
 class Connection(Protocol):
@@ -41,7 +43,8 @@ class Connection(Protocol):
 
 
 class Database(Protocol):
-    """A pool. `all` and `one` are for short indexed reads and may run on the event loop; `scan` is for long ones."""
+    """A pool. `all` and `one` are for short indexed reads and may run on the event loop; `scan` is for long
+    ones."""
 
     engine: Literal["sqlite", "postgresql"]
 
@@ -50,8 +53,9 @@ class Database(Protocol):
     async def scan(self, sql: str, *values: Value) -> Sequence[Row]: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """A writing transaction. What it wrote survives a crash of the process and of the machine once it is left
-        without an error; with an error nothing of it stays. A violated unique constraint raises ConflictError."""
+        """A writing transaction. What it wrote survives a crash of the process and of the machine once it is
+        left without an error; with an error nothing of it stays. A violated unique constraint raises
+        ConflictError."""
         ...
 
     async def close(self) -> None: ...

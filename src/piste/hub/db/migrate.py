@@ -1,7 +1,7 @@
 """Brings the tables up to date: numbered scripts, forward only, each recorded with its checksum.
 
-An older process may still be serving while a newer one migrates, so a script only adds; and a process that finds
-scripts it does not know yet goes on, since a newer one has run them.
+An older process may still be serving while a newer one migrates, so a script only adds; and a process that
+finds scripts it does not know yet goes on, since a newer one has run them.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ _TABLE: Final = """CREATE TABLE IF NOT EXISTS migration (
 # SQLite's json_each for PostgreSQL, so that lists go as one parameter on both.
 _JSON_EACH: Final = """CREATE OR REPLACE FUNCTION json_each(text) RETURNS TABLE(key text, value text)
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 100 AS
-$$ SELECT CAST(ordinality - 1 AS text), value FROM jsonb_array_elements_text(CAST($1 AS jsonb)) WITH ORDINALITY $$"""
+$$ SELECT CAST(ordinality - 1 AS text), value
+   FROM jsonb_array_elements_text(CAST($1 AS jsonb)) WITH ORDINALITY $$"""
 
 
 @runtime_checkable

@@ -1,4 +1,5 @@
-"""PostgreSQL through a pool of asyncpg. The SQL texts are those of SQLite; `json_each(text)` is made by the migrations.
+"""PostgreSQL through a pool of asyncpg. The SQL texts are those of SQLite; `json_each(text)` is made by the
+migrations.
 
 It must never be given statements of its own: what only one engine understands has no place in the stages.
 """

@@ -1,8 +1,8 @@
 """SQLite in WAL mode: one writer with its own thread, one reader on the event loop, one for long scans.
 
-Every writing transaction is BEGIN IMMEDIATE, since a read snapshot can't be upgraded once another process has written;
-`synchronous=FULL`, since what was acknowledged must survive a loss of power. It must never write outside `transaction`:
-the other connections are `query_only`.
+Every writing transaction is BEGIN IMMEDIATE, since a read snapshot can't be upgraded once another process has
+written; `synchronous=FULL`, since what was acknowledged must survive a loss of power. It must never write
+outside `transaction`: the other connections are `query_only`.
 """
 
 import asyncio
@@ -106,7 +106,8 @@ class SqliteDatabase:
                 raise
 
     async def _roll_back(self) -> None:
-        """Runs to its end also when the task is cancelled again: the next transaction must find a clean writer."""
+        """Runs to its end also when the task is cancelled again: the next transaction must find a clean
+        writer."""
 
         def work() -> None:
             # A cancelled COMMIT may have happened all the same.
@@ -139,7 +140,8 @@ class SqliteDatabase:
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements of a script; sqlite3 would end the transaction if it were given the script as a whole."""
+    """The statements of a script; sqlite3 would end the transaction if it were given the script as a
+    whole."""
     statements: list[str] = []
     pending = ""
     for line in sql.splitlines(keepends=True):
@@ -177,5 +179,7 @@ def _translated(work: Callable[[], T]) -> T:
         if code == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, "the database's disk is full") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise HubError("overloaded", "The database is busy.", hint="Try again in a few seconds.") from error
+            raise HubError(
+                "overloaded", "The database is busy.", hint="Try again in a few seconds."
+            ) from error
         raise

@@ -1,4 +1,5 @@
-"""The first token of a hub, and the keys that its hosts must trust: what is there before anybody can log in."""
+"""The first token of a hub, and the keys that its hosts must trust: what is there before anybody can log
+in."""
 
 from typing import Final
 

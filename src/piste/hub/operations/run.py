@@ -1,4 +1,5 @@
-"""Runs one operation on the hub's data and closes everything again. Processes that serve may go on meanwhile."""
+"""Runs one operation on the hub's data and closes everything again. Processes that serve may go on
+meanwhile."""
 
 import asyncio
 import os

@@ -36,7 +36,8 @@ def parse_role(text: str) -> Role:
 
 
 def check_role_change(roles: Mapping[str, str], *, by_owner: bool, person: str, role: Role | None) -> None:
-    """Only owners make and unmake owners, and one owner stays. `role` None removes; `roles` is as it was before."""
+    """Only owners make and unmake owners, and one owner stays. `role` None removes; `roles` is as it was
+    before."""
     was_owner = roles.get(person) == Role.OWNER
     if (was_owner or role is Role.OWNER) and not by_owner:
         raise HubError(

@@ -1,7 +1,8 @@
 """What an object store gives to the stages.
 
-Keys are made by the hub alone, of `[a-z0-9./_-]`, never of a client's words: `nar/<nix32>.nar.zst`, `source/<hex>.tar.gz`,
-`manifest/<hex>.json`, `listing/<nix32>.json.zst`, `log/<hex>.zst`. An object never changes once it is there.
+Keys are made by the hub alone, of `[a-z0-9./_-]`, never of a client's words: `nar/<nix32>.nar.zst`,
+`source/<hex>.tar.gz`, `manifest/<hex>.json`, `listing/<nix32>.json.zst`, `log/<hex>.zst`. An object never
+changes once it is there.
 """
 
 from collections.abc import AsyncIterator
@@ -35,8 +36,8 @@ class Objects(Protocol):
     """A folder on this machine for files in the making; what is in it may be deleted when the hub starts."""
 
     async def put_file(self, key: str, file: Path) -> bool:
-        """Take over a finished file of the spool; durable when it returns. An object that is there already stays:
-        then the answer is False, and the file of the spool is gone as well."""
+        """Take over a finished file of the spool; durable when it returns. An object that is there already
+        stays: then the answer is False, and the file of the spool is gone as well."""
         ...
 
     async def put(self, key: str, data: bytes) -> bool: ...
@@ -56,7 +57,8 @@ class Objects(Protocol):
     async def size(self, key: str) -> int | None: ...
     async def delete(self, key: str) -> None: ...
     async def delete_if_older(self, key: str, moment: float) -> bool:
-        """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it went."""
+        """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it
+        went."""
         ...
 
     def keys(self, prefix: str) -> AsyncIterator[str]: ...

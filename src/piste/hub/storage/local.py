@@ -1,7 +1,7 @@
 """Objects as files of a folder, in shards, written durably and never changed.
 
-A file is made in the spool, which is on the same file system, and linked to its name once it is on disk; linking
-never replaces, so the first content of a key stays. It must never follow a key out of its folder.
+A file is made in the spool, which is on the same file system, and linked to its name once it is on disk;
+linking never replaces, so the first content of a key stays. It must never follow a key out of its folder.
 """
 
 import asyncio
@@ -74,7 +74,8 @@ class LocalObjects:
         await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
 
     async def delete_if_older(self, key: str, moment: float) -> bool:
-        """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it went."""
+        """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it
+        went."""
         return await asyncio.to_thread(self._delete_if_older, key, moment)
 
     async def keys(self, prefix: str) -> AsyncIterator[str]:
@@ -122,7 +123,8 @@ class LocalObjects:
         return created
 
     def _delete_if_older(self, key: str, moment: float) -> bool:
-        """Moves the file away before it looks, so that a put at the same time either counts or makes it anew."""
+        """Moves the file away before it looks, so that a put at the same time either counts or makes it
+        anew."""
         path = self._path(key)
         aside = self.spool / secrets.token_hex(8)
         try:
