@@ -123,6 +123,32 @@ def run(
     return completed
 
 
+def run_apart(argv: Sequence[str], log: Path, *, env: Mapping[str, str]) -> int:
+    """Run a program in a session of its own, with all that it prints appended to `log`; its exit status.
+
+    For what must come to its end though the terminal, or the person at it, goes away: an interrupt only
+    makes the wait go on. `env` is the whole of its environment.
+    """
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            reason = f"`{argv[0]}` can't be started: {error.strerror}."
+            raise PisteError("command-missing", reason) from error
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+
+
 class Child:
     """A running program with pipes; its standard error is read on the side, so that it never blocks."""
 

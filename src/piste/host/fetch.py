@@ -1,0 +1,168 @@
+"""Stage 3, planned → fetched: bring what is missing into the store, through Nix, and root it.
+
+The import goes through Nix's daemon, which checks each path's signature before it reads the NAR, and the
+NAR's hash as it reads. We check hash and size too, so that the message can say which NAR was bad. What was
+imported before something failed stays, complete and unrooted; the next attempt goes on from there.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urljoin
+
+from piste.client.api import HubClient
+from piste.host.place import Host
+from piste.host.plan import estimate, make_plan
+from piste.host.records import Authorised, Fetched, Moved, Plan, Watcher
+from piste.host.resolve import granted_keys, renewed
+from piste.host.stopwatch import Stopwatch
+from piste.host.unpack import unpack
+from piste.lib.errors import PisteError, UsageError
+from piste.nix.hashes import Hash
+from piste.nix.narinfo import PathInfo
+from piste.nix.store_path import StorePath
+from piste.nixcmd.build import add_root
+from piste.nixcmd.daemon import Daemon, Item
+from piste.wire.manifest import Manifest
+from piste.wire.resolution import NarSource
+
+if TYPE_CHECKING:
+    from piste.host.supply import Wanted
+
+
+class Fetching:
+    """One fetch, step by step. Use it in a `with` block: the store's daemon is started at once, on the"
+    " side."""
+
+    def __init__(self, hub: HubClient, host: Host, watcher: Watcher, seconds: Stopwatch) -> None:
+        self._hub = hub
+        self._host = host
+        self._watcher = watcher
+        self._seconds = seconds
+        self._pool = ThreadPoolExecutor(1)
+        self._starting: Future[Daemon] | None = None
+        self._paths = self._paths_total = self._bytes = self._bytes_total = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._starting is not None and self._starting.exception() is None:
+            self._starting.result().close()
+        self._pool.shutdown()
+
+    def start_daemon(self, organization: str) -> None:
+        """Start Nix while the hub is asked; it is to believe the keys that we believe, in this process"
+        " only."""
+        keys = " ".join(map(str, granted_keys(organization)))
+        # Both are for a store that is ours; a daemon behind a socket believes what its own nix.conf says.
+        settings = {"require-sigs": "true"} | ({"extra-trusted-public-keys": keys} if keys else {})
+        self._starting = self._pool.submit(Daemon, self._host.store, settings)
+
+    def plan(self, authorised: Authorised) -> Plan:
+        """What there is to do."""
+        with self._seconds.step("plan"):
+            return make_plan(authorised, self._daemon())
+
+    def bring(self, authorised: Authorised, plan: Plan, link: Path) -> Fetched:
+        """Do it, and make `link` the closure's root against garbage collection."""
+        check_link(link)
+        received = 0
+        with self._seconds.step("fetch"):
+            if plan.missing:
+                received = self._import(authorised, plan)
+        with self._seconds.step("root"):
+            root = StorePath.parse(authorised.store_path)
+            if root not in self._daemon().query_valid_paths([root]):
+                raise PisteError("path-not-valid", f"{root} was imported, and is not there.")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            add_root(self._host.store, authorised.store_path, link.absolute())
+        return Fetched(authorised.store_path, len(plan.missing), received, plan.bytes_full)
+
+    def _daemon(self) -> Daemon:
+        if self._starting is None:
+            raise ValueError("the daemon was not started")
+        return self._starting.result()
+
+    def _import(self, authorised: Authorised, plan: Plan) -> int:
+        # It takes a third of a second to load, which a host that lacks nothing need not wait for.
+        from piste.host.supply import Supply
+
+        count = self._paths_total = len(plan.missing)
+        self._bytes_total = plan.bytes_to_fetch
+        self._watcher.step(f"Fetching {count} path{'s' if count != 1 else ''}")
+        wanted = list(_wanted(authorised, plan))
+        with Supply(
+            wanted, authorised.resolution.token, lambda: self._renew(authorised), self._count
+        ) as supply:
+            try:
+                self._daemon().add_multiple(count, self._items(plan, supply.take))
+            except PisteError as error:
+                raise _explained(error) from error
+        return self._bytes
+
+    def _items(self, plan: Plan, take: Callable[[int], Iterator[bytes]]) -> Iterator[Item]:
+        for order, place in enumerate(plan.missing):
+            info = path_info(plan.manifest, plan.sources[place], place)
+            yield info, unpack(take(order), plan.sources[place].compression, info)
+            self._paths += 1
+            self._tell()
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._tell()
+
+    def _tell(self) -> None:
+        self._watcher.progress(Moved(self._paths, self._paths_total, self._bytes, self._bytes_total))
+
+    def _renew(self, authorised: Authorised) -> str | None:
+        self._watcher.detail("The token of the closure has expired; asking for another.")
+        return renewed(self._hub, self._host, authorised).resolution.token
+
+
+def path_info(manifest: Manifest, source: NarSource, place: int) -> PathInfo:
+    """What Nix is told of a path: all of it from the manifest, but for the signatures."""
+    entry = manifest.paths[place]
+    return PathInfo(
+        path=StorePath.from_base_name(entry.path),
+        nar_hash=Hash.parse(entry.nar_hash),
+        nar_size=entry.nar_size,
+        references=tuple(StorePath.from_base_name(manifest.paths[index].path) for index in entry.references),
+        signatures=tuple(source.signatures),
+        ca=entry.content_address,
+    )
+
+
+def check_link(link: Path) -> None:
+    """A root is a link; anything else at its place would have to be deleted for it."""
+    if link.exists() and not link.is_symlink():
+        raise UsageError(
+            "link-exists",
+            f"{link} exists and is no link.",
+            hint="Name a place where nothing is, or an older link.",
+        )
+
+
+def _wanted(authorised: Authorised, plan: Plan) -> Iterator[Wanted]:
+    from piste.host.supply import Wanted
+
+    base = authorised.resolution.cache_url.rstrip("/") + "/"
+    for place in plan.missing:
+        source = plan.sources[place]
+        url = urljoin(base, source.url)
+        # The token is for the hub's own cache: an upstream has no business with it.
+        yield Wanted(
+            url, source.file_size, estimate(plan.manifest, plan.sources, place), url.startswith(base)
+        )
+
+
+def _explained(error: PisteError) -> PisteError:
+    if "No space left on device" in error.message or "Disk quota exceeded" in error.message:
+        return PisteError(
+            "disk-full",
+            f"There is no space left for the store. {error.message}",
+            hint="Make room, for example with `nix-collect-garbage -d`, and try again: what was fetched"
+            " whole is kept.",
+        )
+    return error

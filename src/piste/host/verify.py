@@ -1,0 +1,64 @@
+"""Stage 5, testing → verifying: whether a host is well after an activation, measured by how it was before.
+
+A unit that was failing before does not count against a release; one that fails only now does. And the hub has
+to be reachable over a new connection, since a host that has lost its network can't be told to go back.
+"""
+
+import time
+from pathlib import Path
+from typing import Final
+
+from piste.client.api import HubClient
+from piste.client.credentials import Credential
+from piste.host.place import Host
+from piste.lib import process
+from piste.lib.errors import UnreachableError
+
+UNITS_FAILED: Final = 4  # the exit status of switch-to-configuration that speaks of units
+_ASK: Final = 30.0  # seconds that systemd may take for an answer
+_REACH: Final = 30.0  # seconds that the network may take to come back after a switch
+_PAUSE: Final = 1.0
+
+
+def runs_systemd() -> bool:
+    """Whether systemd is the init of this machine."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def failing_units(host: Host) -> frozenset[str]:
+    """The units that have failed, or that fail again and again."""
+    if not host.is_whole_machine or not runs_systemd():
+        return frozenset()
+    argv = ["systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]
+    listed = process.run(argv, timeout=_ASK).text
+    columns = (line.split(None, 4) for line in listed.splitlines())
+    return frozenset(
+        unit for unit, _, active, sub, *_ in columns if active == "failed" or "auto-restart" in sub
+    )
+
+
+def is_active(unit: str) -> bool:
+    """Whether a unit runs, or is about to."""
+    state = process.run(["systemctl", "is-active", unit], timeout=_ASK, check=False).text.strip()
+    return state in ("active", "activating", "deactivating", "reloading")
+
+
+def activation_failed(status: int, before: frozenset[str], after: frozenset[str]) -> bool:
+    """What an exit status means: units that fail as they did before are no failure of the release."""
+    if status == 0:
+        return bool(after - before)
+    return not (status == UNITS_FAILED and after and after <= before)
+
+
+def try_reach_hub(credential: Credential) -> str | None:
+    """None when the hub answers over a connection that is opened now; else why it does not."""
+    deadline = time.monotonic() + _REACH
+    while True:
+        try:
+            with HubClient(credential, timeout=_REACH / 3) as hub:
+                hub.status()
+            return None
+        except UnreachableError as error:
+            if time.monotonic() + _PAUSE > deadline:
+                return error.message
+        time.sleep(_PAUSE)
