@@ -24,12 +24,10 @@ RECIPE = "1"
 
 def ensure_default_nix() -> None:
     """The newest portable Nix, at `.cache/nix/bin`; the stable suite's where the mirror stands still."""
-    chosen = (
-        DEFAULT_SUITE if try_nix(DEFAULT_SUITE, f"taking {STABLE_SUITE}, which does not expire") else None
-    )
-    if chosen is None:
-        ensure_nix(STABLE_SUITE)
+    chosen = DEFAULT_SUITE
+    if not try_nix(DEFAULT_SUITE, f"taking {STABLE_SUITE}, which does not expire"):
         chosen = STABLE_SUITE
+        ensure_nix(chosen)
     link, target = NIX / "bin", Path(chosen) / "bin"
     if not link.is_symlink() or link.readlink() != target:
         link.unlink(missing_ok=True)
