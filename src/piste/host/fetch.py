@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 
 class Fetching:
-    """One fetch, step by step. Use it in a `with` block: the store's daemon is started at once, on the"
-    " side."""
+    """One fetch, step by step. Use it in a `with` block."""
 
     def __init__(self, hub: HubClient, host: Host, watcher: Watcher, seconds: Stopwatch) -> None:
         self._hub = hub
@@ -53,8 +52,7 @@ class Fetching:
         self._pool.shutdown()
 
     def start_daemon(self, organization: str) -> None:
-        """Start Nix while the hub is asked; it is to believe the keys that we believe, in this process"
-        " only."""
+        """Start Nix while the hub is asked. It believes the keys that we believe, for this process only."""
         keys = " ".join(map(str, granted_keys(organization)))
         # Both are for a store that is ours; a daemon behind a socket believes what its own nix.conf says.
         settings = {"require-sigs": "true"} | ({"extra-trusted-public-keys": keys} if keys else {})

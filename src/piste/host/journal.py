@@ -70,8 +70,7 @@ class Journal:
         return list(reversed(found.values()))
 
     def interrupted(self) -> Deployment | None:
-        """A deployment that has not come to its end. Only its writer may ask, else it may still be"
-        " running."""
+        """A deployment that has not come to its end. For its writer alone: else it may still be running."""
         return next((one for one in self.deployments() if one.state is not State.FINISHED), None)
 
     def log_file(self, deployment: str) -> Path:

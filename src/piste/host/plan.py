@@ -39,8 +39,7 @@ def make_plan(authorised: Authorised, daemon: Daemon) -> Plan:
 
 
 def _missing(manifest: Manifest, daemon: Daemon) -> list[int]:
-    """Places of the paths that are not there; those that are stay, for as long as the daemon's connection"
-    " lasts."""
+    """Places of the paths that are not there; those that are stay while the daemon's connection lasts."""
     paths = [StorePath.from_base_name(entry.path) for entry in manifest.paths]
     while True:
         valid = daemon.query_valid_paths(paths)

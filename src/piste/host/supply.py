@@ -280,8 +280,7 @@ class Supply:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
-    """Call something in the loop's thread; nothing where the loop has ended, since nobody waits there any"
-    " more."""
+    """Call something in the loop's thread; where that has ended, nobody waits for it any more."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *arguments)
 

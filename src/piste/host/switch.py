@@ -143,7 +143,8 @@ class Switch:
             return str(error)
         after = failing_units(self.host)
         if activation_failed(status, failing, after):
-            return f"the activation ended with status {status}; failing units: {', '.join(sorted(after)) or 'none'}."
+            units = ", ".join(sorted(after)) or "none"
+            return f"the activation ended with status {status}; failing units: {units}."
         if self.host.running(self.kind) != previous.store_path:
             return f"{self.host.running(self.kind)} runs instead of {previous.store_path}."
         return None

@@ -16,6 +16,7 @@ _PISTE: Final = re.compile(r"[0-9a-z]{32}-(python3[0-9.]*-)?piste(-[0-9].*)?")
 # Where a system says which caches and keys it believes, and where its login or agent is configured.
 _SETTINGS: Final = ("etc/nix/nix.conf", "etc/piste/login.json", "etc/piste/agent.toml")
 _LONGEST: Final = 1 << 20
+_NOBODY: Final = "and nobody is logged in on this host to keep it."
 
 
 def cut_off(
@@ -35,9 +36,9 @@ def cut_off(
         return  # hub and keys are kept beside the system, in the login, and stay
     settings = "\n".join(_texts(configuration))
     if hub_url not in settings:
-        yield f"The new system does not name this hub, {hub_url}, and nobody is logged in on this host to keep it."
+        yield f"The new system does not name this hub, {hub_url}, {_NOBODY}"
     if authorised.key not in settings:
-        yield f"The new system does not trust the key {authorised.key}, and nobody is logged in on this host to keep it."
+        yield f"The new system does not trust the key {authorised.key}, {_NOBODY}"
 
 
 def _texts(configuration: Configuration) -> Iterator[str]:
