@@ -1,0 +1,278 @@
+"""A publication from its beginning to its end: the steps in order, each timed.
+
+    source → open → evaluate → build → closure → declare → upload → tarball → finish
+
+The hub makes the release visible at the last step or not at all. What fails before leaves nothing visible.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+
+from piste.client.address import segments
+from piste.client.api import HubClient, publication_path
+from piste.lib.clock import HOUR, Clock, wall_clock
+from piste.lib.errors import AccessError, PisteError, UnreachableError
+from piste.nix.narinfo import PathInfo
+from piste.nix.store_path import StorePath
+from piste.nixcmd.daemon import Daemon
+from piste.nixcmd.flake import FlakeMetadata, StaleLockError, buildable_systems, flake_metadata
+from piste.nixcmd.store import Store
+from piste.publisher import build, closure, source, upload, upstream
+from piste.publisher.evaluate import evaluate_flake
+from piste.publisher.records import EvaluatedOutput, Outcome, Progress, Wish
+from piste.wire.publication import (
+    Declaration,
+    Declared,
+    DeclaredOutput,
+    DeclaredPath,
+    Metadata,
+    OpenPublication,
+    Publication,
+)
+from piste.wire.releases import NewProject
+
+_DECLARED_AT_ONCE = 20_000  # paths; 64 MiB is the most that the hub takes
+
+
+def publish(
+    client: HubClient, store: Store, wish: Wish, progress: Progress, *, clock: Clock = wall_clock
+) -> Outcome:
+    """Publish a flake; the Outcome tells what came of it."""
+    if not client.logged_in:
+        raise AccessError(
+            "credential-missing",
+            "Publishing needs a token.",
+            hint="Run `piste login`, or set PISTE_TOKEN_FILE.",
+        )
+    return _Publishing(client, store, wish, progress, clock).run()
+
+
+class _Publishing:
+    """One run. The fields are what the steps have found so far."""
+
+    def __init__(self, client: HubClient, store: Store, wish: Wish, progress: Progress, clock: Clock) -> None:
+        self._client = client
+        self._store = store
+        self._wish = wish
+        self._progress = progress
+        self._clock = clock
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> Outcome:
+        with self._timed("source"):
+            self._source = source.read_source(self._wish)
+            self._flake = self._read_flake()
+        with self._timed("open"):
+            self._publication = self._open()
+        try:
+            return self._fill()
+        except UnreachableError:
+            raise  # the hub can't be told; what was staged expires by itself
+        except BaseException:
+            self._try_abandon()
+            raise
+
+    def _fill(self) -> Outcome:
+        self._progress.step("Evaluating the flake's outputs")
+        with self._timed("evaluate"):
+            evaluation = evaluate_flake(
+                self._store, self._flake.url, pure=self._source.pure, extra=self._wish.attributes
+            )
+            chosen = build.choose(self._wish, evaluation, buildable_systems(self._store))
+            chosen_broken = [
+                item for item in evaluation.broken if item.attribute not in self._wish.attributes
+            ]
+            build.report_broken(self._wish, chosen_broken, self._progress)
+        with Daemon(self._store) as daemon:
+            with self._timed("build"):
+                built = build.build(self._store, daemon, self._wish, chosen, self._progress)
+            with self._timed("closure"):
+                infos = closure.read_closure(daemon, built)
+                if not self._wish.allow_source:
+                    closure.check_no_source(infos, built, self._flake)
+            self._renew()
+            outcome = self._transfer(infos, evaluation.outputs, built)
+        outcome.seconds = {step: round(seconds, 3) for step, seconds in self._seconds.items()}
+        return outcome
+
+    def _transfer(
+        self,
+        infos: dict[StorePath, PathInfo],
+        outputs: Sequence[EvaluatedOutput],
+        built: Sequence[EvaluatedOutput],
+    ) -> Outcome:
+        with self._timed("declare"):
+            missing, present = self._declare(infos, outputs, built)
+        outcome = Outcome(
+            flake_name=f"{self._publication.organization}/{self._publication.project}",
+            flake_version=self._publication.version,
+            outputs={output.name: str(output.store_path) for output in built},
+            paths_uploaded=len(missing),
+            paths_present=present,
+        )
+        with self._timed("upload"):
+            outcome.bytes_uploaded = self._upload(missing)
+        with self._timed("tarball"):
+            self._send_source()
+        if self._wish.finish:
+            with self._timed("finish"):
+                self._finish(outcome)
+        return outcome
+
+    def _read_flake(self) -> FlakeMetadata:
+        self._progress.step(f"Reading {self._source.folder}")
+        try:
+            return flake_metadata(self._store, self._source.url)
+        except StaleLockError as error:
+            raise StaleLockError(
+                "lock-stale",
+                f"flake.lock is missing or does not fit {self._source.folder / 'flake.nix'}: "
+                "what would be published is not what was tested.",
+                hint="Run `nix flake lock`, then commit flake.lock.",
+            ) from error
+
+    def _open(self) -> Publication:
+        wish, message = self._wish, self._opening()
+        try:
+            return self._client.open_publication(wish.organization, wish.project, message)
+        except PisteError as error:
+            if error.ref != "not-found":
+                raise
+        # Most often the project is there, so it is made only when the hub knows none.
+        project = NewProject(wish.project, wish.visibility or "private")
+        self._client.create_project(wish.organization, project)
+        self._progress.step(f"Made the {project.visibility} project {wish.organization}/{wish.project}")
+        return self._client.open_publication(wish.organization, wish.project, message)
+
+    def _opening(self) -> OpenPublication:
+        checkout = self._source.checkout
+        metadata = Metadata(
+            description=self._flake.description,
+            labels=list(self._wish.labels),
+            license=self._wish.license,
+            repository=checkout.repository if checkout else None,
+            subdirectory=(checkout.subfolder or None) if checkout else None,
+            revision=self._source.revision,
+            # A shallow clone does not know how many commits there are.
+            commit_count=checkout.commit_count if checkout and not checkout.shallow else None,
+        )
+        return OpenPublication(
+            version=self._source.version,
+            rolling=self._wish.version is None,
+            visibility=self._wish.visibility,
+            stage=self._wish.stage,
+            metadata=metadata,
+        )
+
+    def _renew(self) -> None:
+        """A build may have taken longer than the hub keeps a publication open."""
+        if self._clock() > self._publication.expires_at - HOUR:
+            self._publication = self._open()
+
+    def _declare(
+        self,
+        infos: dict[StorePath, PathInfo],
+        outputs: Sequence[EvaluatedOutput],
+        built: Sequence[EvaluatedOutput],
+    ) -> tuple[list[PathInfo], int]:
+        """Say what the release consists of; the paths to upload, and how many need none."""
+        required = {output.attribute for output in built}
+        declared_outputs = [
+            DeclaredOutput(output.name, str(output.store_path), output.system, output.attribute in required)
+            for output in outputs
+        ]
+        names = [info.path.base_name for info in infos.values()]
+        everything = [_declared(info) for info in infos.values()]
+        missing: set[str] = set()
+        for start in range(0, max(1, len(everything)), _DECLARED_AT_ONCE):
+            part = everything[start : start + _DECLARED_AT_ONCE]
+            last = start + _DECLARED_AT_ONCE >= len(everything)
+            missing.update(self._declare_part(Declaration(part, declared_outputs if last else [])).missing)
+        by_name = dict(zip(names, infos.values(), strict=True))
+        missing = self._pin([by_name[name] for name in missing]) if missing else missing
+        return [by_name[name] for name in sorted(missing)], len(names) - len(missing)
+
+    def _declare_part(self, declaration: Declaration) -> Declared:
+        return self._client.declare(self._publication, declaration)
+
+    def _pin(self, missing: Sequence[PathInfo]) -> set[str]:
+        """Pin what upstreams hold; base names of what is still missing."""
+        names = {info.path.base_name for info in missing}
+        if not self._publication.upstreams:
+            return names
+        known = self._client.upstreams(self._publication.organization)
+        pins = upstream.find_pins(missing, upstream.by_key(known, self._publication.upstreams))
+        if not pins:
+            return names
+        declaration = Declaration([_declared(info, *pin) for info, pin in pins.items()])
+        pinned = {info.path.base_name for info in pins}
+        return names - pinned | set(self._declare_part(declaration).missing)
+
+    def _upload(self, missing: Sequence[PathInfo]) -> int:
+        # Paths of the same content are one NAR.
+        infos = list({info.nar_hash: info for info in missing}.values())
+        if not infos:
+            return 0
+        self._progress.start(len(infos), sum(info.nar_size for info in infos))
+        url = self._client.url + segments(*publication_path(self._publication), "nars")
+        work = upload.upload(
+            self._store, url, self._client.headers, infos, self._progress, connections=self._wish.connections
+        )
+        try:
+            return asyncio.run(work)
+        except ExceptionGroup as group:
+            # The first failure is the cause; the other workers were stopped because of it.
+            raise group.exceptions[0] from group
+        finally:
+            self._progress.stop()
+
+    def _send_source(self) -> None:
+        path = (*publication_path(self._publication), "source")
+        with tempfile.TemporaryFile() as file:
+            size = source.write_tarball(self._source, file)
+            file.seek(0)
+            headers = {"Content-Type": "application/gzip", "Content-Length": str(size)}
+            self._client.request("PUT", path, file, headers=headers)
+
+    def _finish(self, outcome: Outcome) -> None:
+        published = self._client.finish(self._publication)
+        outcome.flake_name = f"{published.organization}/{published.project}"
+        outcome.flake_version = published.version
+        outcome.flakeref_at_least = published.flakeref_at_least
+        outcome.flakeref_exact = published.flakeref_exact
+        outcome.release_id = published.release_id
+        outcome.outputs = published.outputs
+
+    def _try_abandon(self) -> None:
+        """Take back what was staged, if it is ours alone; if that fails, it expires."""
+        if self._wish.stage is not None:
+            return
+        try:
+            self._client.abandon(self._publication)
+        except PisteError:
+            return
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[step] = self._seconds.get(step, 0.0) + monotonic() - start
+
+
+def _declared(info: PathInfo, address: str | None = None, narinfo: str | None = None) -> DeclaredPath:
+    return DeclaredPath(
+        path=info.path.base_name,
+        nar_hash=info.nar_hash.nix32(),
+        nar_size=info.nar_size,
+        references=[path.base_name for path in info.references],
+        deriver=info.deriver.base_name if info.deriver else None,
+        signatures=list(info.signatures),
+        content_address=info.ca,
+        upstream=address,
+        upstream_narinfo=narinfo,
+    )
