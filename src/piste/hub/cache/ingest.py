@@ -1,9 +1,10 @@
-"""Taking in a NAR: one pass over its bytes that decompresses, hashes, checks the grammar, lists and scans, and writes
-what is to be kept to the spool.
+"""Taking in a NAR: one pass over its bytes that decompresses, hashes, checks the grammar, lists and scans,
+and writes what is to be kept to the spool.
 
-The same engine serves Piste's own uploads and those of stock clients. It runs in a thread and holds one piece of 256 KiB,
-a decompressor's window and the listing. Whoever makes an Intake ends it, by `finish` or by `discard`: nothing that was cut
-short leaves a file behind. Must never believe a size or a hash that a client gives.
+The same engine serves Piste's own uploads and those of stock clients. It runs in a thread and holds one piece
+of 256 KiB, a decompressor's window and the listing. Whoever makes an Intake ends it, by `finish` or by
+`discard`: nothing that was cut short leaves a file behind. Must never believe a size or a hash that a client
+gives.
 """
 
 import hashlib
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piste.lib.decompress import DecompressError, decompressor
 from piste.hub.errors import HubError
+from piste.lib.decompress import DecompressError, decompressor
 from piste.lib.zstd import zstd
 from piste.nix import base32
 from piste.nix.nar import NarError, NarParser
@@ -43,7 +44,12 @@ class Intake:
     """One NAR on its way in. `feed` and `finish` raise HubError and then have cleaned up."""
 
     def __init__(
-        self, spool: Path, *, compression: str = "zstd", limit: int = NAR_LIMIT, known: KnownHashParts | None = None
+        self,
+        spool: Path,
+        *,
+        compression: str = "zstd",
+        limit: int = NAR_LIMIT,
+        known: KnownHashParts | None = None,
     ) -> None:
         self._limit = limit
         self._plain = decompressor(compression)
@@ -78,7 +84,9 @@ class Intake:
     def _take(self, piece: bytes) -> None:
         self._nar_size += len(piece)
         if self._nar_size > self._limit:
-            raise HubError("nar-mismatch", f"The NAR is larger than the {self._limit} bytes that were declared.")
+            raise HubError(
+                "nar-mismatch", f"The NAR is larger than the {self._limit} bytes that were declared."
+            )
         self._nar_hash.update(piece)
         self._parser.feed(piece)
         if self._scanner is not None:

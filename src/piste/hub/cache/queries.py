@@ -8,10 +8,14 @@ from piste.hub.cache.keep import KeptNar
 from piste.hub.cache.records import NewPath, StoredPath
 from piste.hub.db.base import Connection, Database, Row, decode
 
-_COLUMNS = """p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
-    p.content_address, p.signatures, p.upstream, p.upstream_narinfo, p.created_at"""
-_WITH_FILE = f"""SELECT {_COLUMNS}, n.file_hash, n.file_size FROM path_info p
-    LEFT JOIN nar n ON n.nar_hash = p.nar_hash"""
+_PATH = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
+    p.content_address, p.signatures, p.upstream, p.upstream_narinfo, p.created_at, n.file_hash, n.file_size
+    FROM path_info p LEFT JOIN nar n ON n.nar_hash = p.nar_hash"""
+# Led by the organization's projects, so that the time it takes tells nothing of what others have.
+_PATH_IN_ORGANIZATION = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names,
+    p.deriver, p.content_address, p.signatures, p.upstream, p.upstream_narinfo, p.created_at
+    FROM project q CROSS JOIN json_each($2) j
+    JOIN path_info p ON p.project = q.id AND p.hash_part = j.value WHERE q.organization = $1"""
 
 
 def as_json(values: Sequence[str]) -> str:
@@ -20,21 +24,19 @@ def as_json(values: Sequence[str]) -> str:
 
 
 async def path_of_project(database: Database, project: str, hash_part: str) -> StoredPath | None:
-    row = await database.one(f"{_WITH_FILE} WHERE p.project = $1 AND p.hash_part = $2", project, hash_part)
+    row = await database.one(_PATH + " WHERE p.project = $1 AND p.hash_part = $2", project, hash_part)
     return None if row is None else decode(row, StoredPath)
 
 
 async def paths_by_hash_part(database: Database, hash_part: str) -> list[StoredPath]:
     """In every project that has it, the oldest first."""
-    rows = await database.all(
-        f"{_WITH_FILE} WHERE p.hash_part = $1 ORDER BY p.created_at, p.project", hash_part
-    )
+    rows = await database.all(_PATH + " WHERE p.hash_part = $1 ORDER BY p.created_at, p.project", hash_part)
     return [decode(row, StoredPath) for row in rows]
 
 
 async def paths_of_project(database: Database, project: str, hash_parts: Sequence[str]) -> list[StoredPath]:
     rows = await database.scan(
-        f"{_WITH_FILE} WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))",
+        _PATH + " WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))",
         project,
         as_json(hash_parts),
     )
@@ -44,25 +46,21 @@ async def paths_of_project(database: Database, project: str, hash_parts: Sequenc
 async def paths_of_organization(
     database: Database, organization: str, hash_parts: Sequence[str]
 ) -> list[StoredPath]:
-    """In every project of the organization. Looks at nothing that other organizations have, so that the time it takes
-    tells nothing of them."""
-    rows = await database.scan(
-        f"""SELECT {_COLUMNS} FROM project q CROSS JOIN json_each($2) j
-            JOIN path_info p ON p.project = q.id AND p.hash_part = j.value WHERE q.organization = $1""",
-        organization,
-        as_json(hash_parts),
-    )
+    """In every project of the organization. Looks at nothing that other organizations have, so that the time
+    it takes tells nothing of them.
+    """
+    rows = await database.scan(_PATH_IN_ORGANIZATION, organization, as_json(hash_parts))
     return [decode(row, StoredPath) for row in rows]
 
 
 async def paths_by_nar(database: Database, nar_hash: str) -> list[StoredPath]:
     """Every path of every project that has this NAR."""
-    rows = await database.all(f"{_WITH_FILE} WHERE p.nar_hash = $1", nar_hash)
+    rows = await database.all(_PATH + " WHERE p.nar_hash = $1", nar_hash)
     return [decode(row, StoredPath) for row in rows]
 
 
 async def paths_of_project_by_nar(database: Database, project: str, nar_hash: str) -> list[StoredPath]:
-    rows = await database.all(f"{_WITH_FILE} WHERE p.nar_hash = $2 AND p.project = $1", project, nar_hash)
+    rows = await database.all(_PATH + " WHERE p.nar_hash = $2 AND p.project = $1", project, nar_hash)
     return [decode(row, StoredPath) for row in rows]
 
 
@@ -161,7 +159,15 @@ async def add_pushed_nar(
 
 
 async def forget_pushed_nars(connection: Connection, before: int) -> int:
-    return await connection.run("DELETE FROM pushed_nar WHERE created_at < $1", before)
+    """Those that no narinfo has described since; a client may still know a described one by its first
+    address.
+    """
+    return await connection.run(
+        """DELETE FROM pushed_nar WHERE created_at < $1 AND NOT EXISTS (
+               SELECT 1 FROM path_info p
+               WHERE p.nar_hash = pushed_nar.nar_hash AND p.project = pushed_nar.project)""",
+        before,
+    )
 
 
 async def log_object(database: Database, project: str, drv_name: str) -> str | None:
@@ -174,7 +180,8 @@ async def log_object(database: Database, project: str, drv_name: str) -> str | N
 async def add_log(connection: Connection, project: str, drv_name: str, object_key: str, now: int) -> None:
     await connection.run(
         """INSERT INTO build_log (project, drv_name, object, created_at) VALUES ($1, $2, $3, $4)
-           ON CONFLICT (project, drv_name) DO UPDATE SET object = excluded.object, created_at = excluded.created_at""",
+           ON CONFLICT (project, drv_name)
+           DO UPDATE SET object = excluded.object, created_at = excluded.created_at""",
         project,
         drv_name,
         object_key,

@@ -1,4 +1,8 @@
-"""What the cache remembers of a path: one record for what a project says of it, and what becomes of it on the wire."""
+"""What the cache remembers of a path: one record for what a project says of it, and what becomes of it on the
+wire.
+"""
+
+from typing import Self
 
 import msgspec
 
@@ -22,6 +26,20 @@ class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
     signatures: str = "[]"  # JSON array of NAME:BASE64
     upstream: str | None = None  # address; set where the path is pinned
     upstream_narinfo: str | None = None
+
+    @classmethod
+    def of(cls, info: PathInfo) -> Self:
+        """What is known of a path, as a row."""
+        return cls(
+            hash_part=info.path.hash_part,
+            name=info.path.name,
+            nar_hash=info.nar_hash.nix32(),
+            nar_size=info.nar_size,
+            reference_names=msgspec.json.encode([path.base_name for path in info.references]).decode(),
+            deriver=info.deriver.base_name if info.deriver is not None else None,
+            content_address=info.ca,
+            signatures=msgspec.json.encode(info.signatures).decode(),
+        )
 
     @property
     def base_name(self) -> str:
@@ -61,7 +79,9 @@ class StoredPath(PathRecord, frozen=True, kw_only=True):
     file_size: int | None = None
 
     def narinfo(self) -> NarInfo:
-        """What is served: a NAR of our own under its NarHash, or, for a pinned path, the upstream's by our address."""
+        """What is served: a NAR of our own under its NarHash, or, for a pinned path, the upstream's by our
+        address.
+        """
         pinned = self.pinned()
         if pinned is None:
             return NarInfo(

@@ -1,7 +1,8 @@
-"""The few threads that do the hub's heavy work on bytes, so that the event loop never waits and memory stays bounded.
+"""The few threads that do the hub's heavy work on bytes, so that the event loop never waits and memory stays
+bounded.
 
-An upload holds one place from its first byte to its last: a place costs a decompressor's window, and with four of them the
-hub stays under 200 MB whatever is sent. Must never run anything that waits for the network.
+An upload holds one place from its first byte to its last: a place costs a decompressor's window, and with
+four of them the hub stays under 200 MB whatever is sent. Must never run anything that waits for the network.
 """
 
 import asyncio
@@ -38,7 +39,9 @@ class Workers:
         self._places = asyncio.Semaphore(PLACES)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do it in a thread. A caller that is cancelled leaves only when the thread has let go of what it was given."""
+        """Do it in a thread. A caller that is cancelled leaves only when the thread has let go of what it was
+        given.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
         try:
             return await asyncio.shield(future)
@@ -54,7 +57,9 @@ class Workers:
             async with asyncio.timeout(PATIENCE):
                 await self._places.acquire()
         except TimeoutError:
-            raise HubError("overloaded", "Too many uploads are under way.", hint="Try again in a minute.") from None
+            raise HubError(
+                "overloaded", "Too many uploads are under way.", hint="Try again in a minute."
+            ) from None
         try:
             yield
         finally:

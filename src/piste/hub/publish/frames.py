@@ -1,7 +1,8 @@
-"""The body of an upload: NARs one after another, each with its hash and length before it (wire/publication.py).
+"""The body of an upload: NARs one after another, each with its hash and length before it
+(wire/publication.py).
 
-Runs in a thread. NARs that were whole and right stay in `ready`, also when a later one is not. Must never keep anything of
-a NAR that is not what its header and the declaration say.
+Runs in a thread. NARs that were whole and right stay in `ready`, also when a later one is not. Must never
+keep anything of a NAR that is not what its header and the declaration say.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ HEADER_LENGTH: Final = HASH_LENGTH + 8
 
 
 class Bundle:
-    """Reads one body; `sizes` tells the declared NARs of the publication, `known` the hash parts to scan for."""
+    """Reads one body; `sizes` tells the NARs that were declared, `known` the hash parts to scan for."""
 
     def __init__(self, spool: Path, sizes: Mapping[str, int], known: KnownHashParts) -> None:
         self._spool = spool
@@ -81,7 +82,9 @@ class Bundle:
         """The body has ended."""
         if self._intake is not None or self._header:
             self.discard()
-            raise HubError("bad-nar", "The upload was cut in the middle of a NAR.", hint="Send the rest again.")
+            raise HubError(
+                "bad-nar", "The upload was cut in the middle of a NAR.", hint="Send the rest again."
+            )
 
     def discard(self) -> None:
         """Leave nothing behind of what is not taken from `ready`."""

@@ -8,8 +8,8 @@ from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
 
 _PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
     source_license, created_at, expires_at FROM publication"""
-_STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address, signatures,
-    upstream, upstream_narinfo, state FROM staged_path"""
+_STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address,
+    signatures, upstream, upstream_narinfo, state FROM staged_path"""
 
 
 async def publication(database: Database, project: str, publication_id: str) -> PublicationRow | None:
@@ -28,8 +28,8 @@ async def release_stage_name(connection: Connection, publication_id: str) -> Non
 
 async def add_publication(connection: Connection, row: PublicationRow, created_by: str | None) -> None:
     await connection.run(
-        """INSERT INTO publication (id, project, stage, version, rolling, metadata, state, created_by, created_at,
-               expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+        """INSERT INTO publication (id, project, stage, version, rolling, metadata, state, created_by,
+               created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
         row.id,
         row.project,
         row.stage,
@@ -55,13 +55,15 @@ async def expired_publications(database: Database, now: int) -> list[str]:
 async def stage_paths(connection: Connection, publication_id: str, paths: Sequence[StagedPath]) -> None:
     """Declared anew is only what was not there yet."""
     await connection.many(
-        """INSERT INTO staged_path (publication, hash_part, name, nar_hash, nar_size, reference_names, deriver,
-               content_address, signatures, upstream, upstream_narinfo, state)
+        """INSERT INTO staged_path (publication, hash_part, name, nar_hash, nar_size, reference_names,
+               deriver, content_address, signatures, upstream, upstream_narinfo, state)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-           ON CONFLICT (publication, hash_part) DO UPDATE SET name = excluded.name, nar_hash = excluded.nar_hash,
-               nar_size = excluded.nar_size, reference_names = excluded.reference_names, deriver = excluded.deriver,
+           ON CONFLICT (publication, hash_part) DO UPDATE SET name = excluded.name,
+               nar_hash = excluded.nar_hash, nar_size = excluded.nar_size,
+               reference_names = excluded.reference_names, deriver = excluded.deriver,
                content_address = excluded.content_address, signatures = excluded.signatures,
-               upstream = excluded.upstream, upstream_narinfo = excluded.upstream_narinfo, state = excluded.state
+               upstream = excluded.upstream, upstream_narinfo = excluded.upstream_narinfo,
+               state = excluded.state
            WHERE staged_path.state = 'missing'""",
         [
             (
@@ -128,8 +130,9 @@ async def mark_verified(connection: Connection, publication_id: str, paths: Sequ
 
 
 async def set_source(connection: Connection, publication_id: str, values: Sequence[Value]) -> int:
-    """source, source_size, readme, source_license; the number of publications that took it (0: not open, or it has
-    another source)."""
+    """source, source_size, readme, source_license; the number of publications that took it (0: not open, or
+    it has another source).
+    """
     return await connection.run(
         """UPDATE publication SET source = $2, source_size = $3, readme = $4, source_license = $5
            WHERE id = $1 AND state = 'open' AND (source IS NULL OR source = $2)""",
@@ -147,8 +150,9 @@ async def close(connection: Connection, publication_id: str) -> bool:
 
 
 async def next_sequence(connection: Connection, project: str) -> int | None:
-    """The project's next number; other publishers of the project wait here until this one is done. None when the project
-    is gone."""
+    """The project's next number; other publishers of the project wait here until this one is done. None when
+    the project is gone.
+    """
     row = await connection.one(
         "UPDATE project SET sequence = sequence + 1 WHERE id = $1 RETURNING sequence", project
     )
@@ -167,10 +171,11 @@ async def add_manifests(connection: Connection, rows: Sequence[Sequence[Value]])
 async def add_release(connection: Connection, values: Sequence[Value]) -> None:
     """The columns in the order of the statement; ConflictError when the version is there."""
     await connection.run(
-        """INSERT INTO release (id, project, version, sort, sequence, pre, rolling, content, source, source_size,
-               description, labels, license, repository, subdirectory, revision, commit_count, readme, published_by,
-               published_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
+        """INSERT INTO release (id, project, version, sort, sequence, pre, rolling, content, source,
+               source_size, description, labels, license, repository, subdirectory, revision, commit_count,
+               readme, published_by, published_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+               $20)""",
         *values,
     )
 
@@ -178,8 +183,8 @@ async def add_release(connection: Connection, values: Sequence[Value]) -> None:
 async def add_outputs(connection: Connection, rows: Sequence[Sequence[Value]]) -> None:
     """release, attribute, store_path, system, manifest, statement, statement_signatures"""
     await connection.many(
-        """INSERT INTO output (release, attribute, store_path, system, manifest, statement, statement_signatures)
-           VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+        """INSERT INTO output (release, attribute, store_path, system, manifest, statement,
+               statement_signatures) VALUES ($1, $2, $3, $4, $5, $6, $7)""",
         rows,
     )
 

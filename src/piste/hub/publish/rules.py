@@ -1,4 +1,6 @@
-"""What may be published, decided from records alone: versions, metadata, declarations, licences. Never asks anybody."""
+"""What may be published, decided from records alone: versions, metadata, declarations, licences. Never asks
+anybody.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from piste.hub.cache.records import PathRecord
 from piste.hub.errors import HubError
 from piste.hub.publish.records import PINNED, PRESENT, VERIFIED, StagedOutput, StagedPath
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
@@ -47,7 +50,9 @@ def version_to_publish(text: str, *, rolling: bool) -> Version:
 
 def check_stage_name(stage: str | None) -> None:
     if stage is not None and not _STAGE.fullmatch(stage):
-        raise HubError("bad-name", "A stage's name has letters, digits, dots, dashes and underscores, 128 at most.")
+        raise HubError(
+            "bad-name", "A stage's name has letters, digits, dots, dashes and underscores, 128 at most."
+        )
 
 
 def check_metadata(metadata: Metadata) -> None:
@@ -56,8 +61,15 @@ def check_metadata(metadata: Metadata) -> None:
     for name, limit in long.items():
         text = getattr(metadata, name)
         if text is not None and (len(text) > limit or not text.replace("\n", " ").isprintable()):
-            raise HubError("bad-request", f"The {name} is longer than {limit} characters or has control characters.")
-    if metadata.repository is not None and urlsplit(metadata.repository).scheme not in ("https", "http", "ssh", "git"):
+            raise HubError(
+                "bad-request", f"The {name} is longer than {limit} characters or has control characters."
+            )
+    if metadata.repository is not None and urlsplit(metadata.repository).scheme not in (
+        "https",
+        "http",
+        "ssh",
+        "git",
+    ):
         raise HubError("bad-request", "The repository is not an address.", hint="It looks like https://….")
     if metadata.subdirectory is not None:
         parts = metadata.subdirectory.strip("/").split("/")
@@ -68,7 +80,9 @@ def check_metadata(metadata: Metadata) -> None:
     if metadata.commit_count is not None and not 0 <= metadata.commit_count < 1 << 53:
         raise HubError("bad-request", "The commit count is not a count.")
     if len(metadata.labels) > MAX_LABELS or not all(_LABEL.fullmatch(label) for label in metadata.labels):
-        raise HubError("bad-request", f"Labels are at most {MAX_LABELS} words of letters, digits, dots and dashes.")
+        raise HubError(
+            "bad-request", f"Labels are at most {MAX_LABELS} words of letters, digits, dots and dashes."
+        )
 
 
 def checked_path(declared: DeclaredPath) -> PathInfo:
@@ -84,7 +98,9 @@ def checked_path(declared: DeclaredPath) -> PathInfo:
             ca=declared.content_address,
         )
     except (StorePathError, HashError, NarInfoError) as error:
-        raise HubError("bad-path-info", f"The declaration of {declared.path[:300]} is wrong: {error}.") from error
+        raise HubError(
+            "bad-path-info", f"The declaration of {declared.path[:300]} is wrong: {error}."
+        ) from error
     ca = declared.content_address
     if ca is not None and (len(ca) > 256 or not ca.isprintable() or " " in ca):
         raise HubError("bad-path-info", f"The content address of {declared.path} can't be read.")
@@ -93,26 +109,18 @@ def checked_path(declared: DeclaredPath) -> PathInfo:
     return info
 
 
-def staged(info: PathInfo, state: str, *, upstream: str | None = None, narinfo: str | None = None) -> StagedPath:
+def staged(
+    info: PathInfo, state: str, *, upstream: str | None = None, narinfo: str | None = None
+) -> StagedPath:
     """The row of a declared path."""
-    return StagedPath(
-        hash_part=info.path.hash_part,
-        name=info.path.name,
-        nar_hash=info.nar_hash.nix32(),
-        nar_size=info.nar_size,
-        reference_names=msgspec.json.encode([path.base_name for path in info.references]).decode(),
-        deriver=info.deriver.base_name if info.deriver is not None else None,
-        content_address=info.ca,
-        signatures=msgspec.json.encode(info.signatures).decode(),
-        upstream=upstream,
-        upstream_narinfo=narinfo,
-        state=state,
-    )
+    known = msgspec.structs.asdict(PathRecord.of(info))
+    return StagedPath(**(known | {"upstream": upstream, "upstream_narinfo": narinfo, "state": state}))
 
 
 def pinned_info(info: PathInfo, narinfo_text: str, public_keys: Iterable[str]) -> PathInfo | None:
-    """The path as its upstream vouches for it; None when the upstream's word does not hold or differs, and the NAR has to
-    be uploaded."""
+    """The path as its upstream vouches for it; None when the upstream's word does not hold or differs, and
+    the NAR has to be uploaded.
+    """
     try:
         narinfo = parse_narinfo(narinfo_text)
         keys = [PublicKey.parse(text) for text in public_keys]
@@ -146,16 +154,20 @@ def checked_output(declared: DeclaredOutput) -> StagedOutput:
         attribute = format_attribute_path(parse_attribute_path(declared.attribute))
         path = StorePath.parse(declared.store_path)
     except (FlakeRefError, StorePathError) as error:
-        raise HubError("bad-path-info", f"The output {declared.attribute[:300]} is wrong: {error}.") from error
+        raise HubError(
+            "bad-path-info", f"The output {declared.attribute[:300]} is wrong: {error}."
+        ) from error
     if declared.system is not None and not _SYSTEM.fullmatch(declared.system):
         raise HubError("bad-path-info", f"The system of {attribute} is none, such as x86_64-linux.")
     return StagedOutput(attribute, str(path), declared.system, declared.required)
 
 
 def missing_chains(root: str, paths: Mapping[str, StagedPath]) -> dict[str, list[str]]:
-    """The members of a closure that are not there, each with the chain of references that leads to it (base names).
+    """The members of a closure that are not there, each with the chain of references that leads to it (base
+    names).
 
-    `paths` is by base name; a path that was not declared is missing like one that was not uploaded."""
+    `paths` is by base name; a path that was not declared is missing like one that was not uploaded.
+    """
     missing: dict[str, list[str]] = {}
     came_from: dict[str, str | None] = {root: None}
     waiting = [root]
@@ -187,8 +199,8 @@ def output_incomplete(attribute: str, missing: Mapping[str, list[str]]) -> HubEr
     return HubError(
         "output-incomplete",
         f"The output {attribute} is not complete: {len(missing)} of the paths of its closure are missing.",
-        hint="Upload the paths that are named here, then finish again; they were declared by nobody, or their NARs did"
-        " not arrive.",
+        hint="Upload the paths that are named here, then finish again; nobody declared them, or their NARs"
+        " did not arrive.",
         context={
             **{f"missing-{number}": line for number, line in enumerate(lines, 1)},
             **({"further": str(more)} if more else {}),
@@ -227,4 +239,3 @@ def license_of(text: str) -> str | None:
         if all(phrase in plain for phrase in phrases):
             return name
     return None
-

@@ -1,6 +1,7 @@
 """The source of a release: a .tar.gz that streams to the spool while it is checked. It is never unpacked.
 
-Only flake.nix, flake.lock, the README and the licence are looked into. Runs in a thread; what is refused leaves no file.
+Only flake.nix, flake.lock, the README and the licence are looked into. Runs in a thread; what is refused
+leaves no file.
 """
 
 import hashlib
@@ -148,7 +149,11 @@ class SourceIntake:
             raise
         text = self._text(_LICENSES)
         return Source(
-            self._hash.hexdigest(), self._size, self._path, self._text(_READMES), license_of(text) if text else None
+            self._hash.hexdigest(),
+            self._size,
+            self._path,
+            self._text(_READMES),
+            license_of(text) if text else None,
         )
 
     def _check_flake(self) -> None:

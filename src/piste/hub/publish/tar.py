@@ -1,7 +1,9 @@
-"""Reading a tar archive as it streams by, without ever writing one of its files: ustar, GNU long names and pax.
+"""Reading a tar archive as it streams by, without ever writing one of its files: ustar, GNU long names and
+pax.
 
-It gives what an entry says of itself and the contents of the few files that are asked for. Everything is bounded; what is
-not plainly an archive of files, folders and links is refused. It must never resolve a name against a file system.
+It gives what an entry says of itself and the contents of the few files that are asked for. Everything is
+bounded; what is not plainly an archive of files, folders and links is refused. It must never resolve a name
+against a file system.
 """
 
 from collections.abc import Callable
@@ -33,8 +35,9 @@ class Entry:
 
 
 class TarReader:
-    """Feed it plain tar bytes; `visit` is called for each entry and says whether its contents are wanted (how many bytes
-    at most); `collect` gets them."""
+    """Feed it plain tar bytes; `visit` is called for each entry and says whether its contents are wanted (how
+    many bytes at most); `collect` gets them.
+    """
 
     def __init__(self, visit: Callable[[Entry], int], collect: Callable[[Entry, bytes], None]) -> None:
         self._visit = visit

@@ -1,0 +1,62 @@
+"""Objects on their way out: whole, in ranges, or as an address where the client gets them itself."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from piste.hub.access.records import Actor, Kind
+from piste.hub.cache.rules import UnsatisfiableError, parse_range
+from piste.hub.errors import not_found
+from piste.hub.storage.base import Objects, Redirect
+
+YEAR = 31_536_000
+
+
+def immutable(actor: Actor) -> str:
+    """Cache-Control of what never changes. What nobody may read without a credential stays out of shared
+    caches.
+    """
+    scope = "public" if actor.kind is Kind.NOBODY else "private"
+    return f"{scope}, max-age={YEAR}, immutable"
+
+
+async def send_object(
+    request: Request, objects: Objects, key: str, *, media_type: str, etag: str, headers: Mapping[str, str]
+) -> Response:
+    """An object that the caller may read. `etag` is without quotes."""
+    quoted = f'"{etag}"'
+    common = {"ETag": quoted, "Accept-Ranges": "bytes", **headers}
+    if _matches(request.headers.get("if-none-match"), quoted):
+        return Response(status_code=304, headers=common)
+    location = await objects.locate(key)
+    if location is None:
+        raise not_found()
+    if isinstance(location, Redirect):
+        return Response(
+            status_code=307, headers={**headers, "Cache-Control": "no-store", "Location": location.url}
+        )
+    size = location.size
+    wanted = request.headers.get("range")
+    if request.headers.get("if-range", quoted) != quoted:
+        wanted = None
+    try:
+        part = parse_range(wanted, size)
+    except UnsatisfiableError:
+        return Response(status_code=416, headers={**common, "Content-Range": f"bytes */{size}"})
+    start, stop = part or (0, size)
+    if part is not None:
+        common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    common["Content-Length"] = str(stop - start)
+    return StreamingResponse(
+        objects.stream(key, start=start, stop=stop),
+        status_code=200 if part is None else 206,
+        headers=common,
+        media_type=media_type,
+    )
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    if header is None:
+        return False
+    return header.strip() == "*" or etag in {one.strip().removeprefix("W/") for one in header.split(",")}

@@ -1,0 +1,147 @@
+"""Opening a publication, joining one by its stage, and letting go of what was not finished."""
+
+import msgspec
+
+from piste.hub.access.records import Actor, Project
+from piste.hub.cache import queries as cache_queries
+from piste.hub.db.base import ConflictError, Connection
+from piste.hub.errors import HubError, not_found
+from piste.hub.publish import queries, rules
+from piste.hub.publish.records import FINISHED, OPEN, PublicationRow
+from piste.hub.services import Services
+from piste.lib.clock import DAY
+from piste.lib.identifiers import new_id
+from piste.semver.version import Version
+from piste.wire.publication import OpenPublication, Publication
+
+
+async def open_publication(
+    services: Services, project: Project, actor: Actor, wanted: OpenPublication
+) -> tuple[Publication, bool]:
+    """The publication, and whether it is a new one."""
+    version = rules.version_to_publish(wanted.version, rolling=wanted.rolling)
+    rules.check_stage_name(wanted.stage)
+    rules.check_metadata(wanted.metadata)
+    if wanted.visibility is not None and wanted.visibility != project.visibility:
+        raise HubError(
+            "visibility-differs",
+            f"The project {project.name} is {project.visibility}, not {wanted.visibility}.",
+            hint="Visibility belongs to the project: an admin changes it with `piste project visibility`.",
+        )
+    try:
+        row, created = await _open_or_join(services, project, actor, wanted, version)
+    except ConflictError:
+        # Another machine opened the same stage at this moment: now there is one to join.
+        row, created = await _open_or_join(services, project, actor, wanted, version)
+    return await describe(services, project, row), created
+
+
+async def _open_or_join(
+    services: Services, project: Project, actor: Actor, wanted: OpenPublication, version: Version
+) -> tuple[PublicationRow, bool]:
+    now = services.clock()
+    row = PublicationRow(
+        id=new_id(now),
+        project=project.id,
+        stage=wanted.stage,
+        version=str(version),
+        rolling=wanted.rolling,
+        metadata=msgspec.json.encode(wanted.metadata).decode(),
+        state=OPEN,
+        source=None,
+        source_size=None,
+        readme=None,
+        source_license=None,
+        created_at=now,
+        expires_at=now + rules.LIFETIME,
+    )
+    async with services.database.transaction() as connection:
+        if wanted.stage is not None and (other := await _joined(connection, row)) is not None:
+            return other, False
+        await queries.add_publication(connection, row, actor.person)
+    return row, True
+
+
+async def _joined(connection: Connection, row: PublicationRow) -> PublicationRow | None:
+    """The open publication of the same stage; None when a new one is to be made."""
+    other = await queries.publication_of_stage(connection, row.project, row.stage or "")
+    if other is None:
+        return None
+    if other.expires_at <= row.created_at:
+        await queries.delete_publication(connection, other.id)
+        return None
+    if other.state == FINISHED:
+        # A workflow that is run again under the same name: it stages anew, and finishing compares.
+        await queries.release_stage_name(connection, other.id)
+        return None
+    if (other.version, other.rolling, other.metadata) != (row.version, row.rolling, row.metadata):
+        raise HubError(
+            "content-differs",
+            f"The stage {row.stage} is open for version {other.version} with other metadata.",
+            hint="Machines that fill one release publish the same commit; else give the stage another name.",
+        )
+    return other
+
+
+async def describe(services: Services, project: Project, row: PublicationRow) -> Publication:
+    """A publication as its publishers see it."""
+    upstreams = await cache_queries.upstreams(services.database, project.organization)
+    sort = Version.parse(row.version).sort_key()
+    published = await queries.release_of_version(services.database, project.id, sort)
+    return Publication(
+        id=row.id,
+        organization=project.organization_name,
+        project=project.name,
+        version=row.version,
+        stage=row.stage,
+        expires_at=row.expires_at,
+        upstreams=sorted(upstreams),
+        published=published is not None,
+    )
+
+
+async def find(services: Services, project: Project, publication_id: str) -> PublicationRow:
+    """A publication of this project that has not expired."""
+    row = await queries.publication(services.database, project.id, publication_id)
+    if row is None:
+        raise not_found()
+    if row.expires_at <= services.clock():
+        raise HubError(
+            "publication-closed",
+            "This publication has expired; nothing of it was published.",
+            hint="Publish again.",
+        )
+    return row
+
+
+async def find_open(services: Services, project: Project, publication_id: str) -> PublicationRow:
+    """One that still takes something."""
+    row = await find(services, project, publication_id)
+    if row.state != OPEN:
+        raise HubError(
+            "publication-closed",
+            f"This publication is finished: version {row.version} is published.",
+            hint="Publish another version.",
+        )
+    return row
+
+
+async def abandon(services: Services, project: Project, publication_id: str) -> None:
+    """Forget what was staged. NARs that nothing else needs go with the next collection."""
+    await find(services, project, publication_id)
+    async with services.database.transaction() as connection:
+        await queries.delete_publication(connection, publication_id)
+
+
+async def expire(services: Services) -> None:
+    """Forget publications whose time is over, and NARs that a stock client put and never described. Runs
+    periodically.
+    """
+    now = services.clock()
+    expired = await queries.expired_publications(services.database, now)
+    for publication_id in expired:
+        # One at a time: each may have many thousand rows, and others want to write meanwhile.
+        async with services.database.transaction() as connection:
+            await queries.delete_publication(connection, publication_id)
+    async with services.database.transaction() as connection:
+        await cache_queries.forget_pushed_nars(connection, now - DAY)

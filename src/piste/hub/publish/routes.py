@@ -1,0 +1,78 @@
+"""Publishing over HTTP: messages in, messages out. Decides nothing."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from piste.hub.access.records import Permission
+from piste.hub.http import json_response, read_json, stream_body
+from piste.hub.publish import declaring, finishing, opening, uploading
+from piste.hub.routing import Exchange, Route, Scope
+from piste.hub.services import Services
+from piste.wire.publication import OpenPublication
+
+DECLARATION_LIMIT: Final = 64 << 20
+SOURCE_LIMIT: Final = 512 << 20
+NARS_LIMIT: Final = 1 << 40
+
+_BASE: Final = "/api/v1/projects/{org}/{project}/publications"
+_ONE: Final = _BASE + "/{publication}"
+
+
+def routes(services: Services) -> list[Route]:
+    """The routes of stage 1."""
+    publishing = _Publishing(services)
+    table = [
+        ("POST", _BASE, publishing.open, 1 << 20),
+        ("GET", _ONE, publishing.show, 0),
+        ("DELETE", _ONE, publishing.abandon, 0),
+        ("POST", _ONE + "/declarations", publishing.declare, DECLARATION_LIMIT),
+        ("POST", _ONE + "/nars", publishing.nars, NARS_LIMIT),
+        ("PUT", _ONE + "/source", publishing.source, SOURCE_LIMIT),
+        ("POST", _ONE + "/finish", publishing.finish, 1 << 20),
+    ]
+    return [
+        Route(method, pattern, Permission.PROJECT_PUBLISH, Scope.PROJECT, handler, limit)
+        for method, pattern, handler, limit in table
+    ]
+
+
+class _Publishing:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def open(self, exchange: Exchange) -> Response:
+        message = await read_json(exchange, OpenPublication)
+        publication, created = await opening.open_publication(
+            self._services, exchange.project, exchange.actor, message
+        )
+        return json_response(publication, 201 if created else 200)
+
+    async def show(self, exchange: Exchange) -> Response:
+        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        return json_response(await opening.describe(self._services, exchange.project, row))
+
+    async def abandon(self, exchange: Exchange) -> Response:
+        await opening.abandon(self._services, exchange.project, exchange.parameters["publication"])
+        return Response(status_code=204)
+
+    async def declare(self, exchange: Exchange) -> Response:
+        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        data = b"".join([piece async for piece in stream_body(exchange)])
+        declaration = await self._services.workers.run(declaring.declaration_from, data)
+        answer = await declaring.declare(self._services, exchange.project, exchange.actor, row, declaration)
+        return json_response(answer)
+
+    async def nars(self, exchange: Exchange) -> Response:
+        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        answer = await uploading.take_nars(self._services, exchange.project, row, stream_body(exchange))
+        return json_response(answer)
+
+    async def source(self, exchange: Exchange) -> Response:
+        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        await uploading.take_source(self._services, row, stream_body(exchange))
+        return Response(status_code=204)
+
+    async def finish(self, exchange: Exchange) -> Response:
+        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        return json_response(await finishing.finish(self._services, exchange.project, exchange.actor, row))

@@ -1,0 +1,137 @@
+"""NARs and the source on their way in. What was verified stays; what was not leaves nothing behind."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Final
+
+from piste.hub.access.records import Project
+from piste.hub.cache import queries as cache_queries
+from piste.hub.cache.ingest import Ingested
+from piste.hub.cache.keep import KeptNar, keep
+from piste.hub.errors import HubError
+from piste.hub.publish import queries, rules
+from piste.hub.publish.frames import Bundle
+from piste.hub.publish.records import PublicationRow, StagedPath
+from piste.hub.publish.source import Source, SourceIntake
+from piste.hub.registry.records import source_key
+from piste.hub.services import Services
+from piste.lib.streams import gathered
+from piste.nix.reference_scan import KnownHashParts
+from piste.wire.publication import UploadedNars
+
+# Hash parts to scan for beside those of the publication: a table of 30,000 takes some 30 MB for one upload.
+KNOWN_LIMIT: Final = 30_000
+
+
+class _Upload:
+    """One request's NARs, kept as they are found right."""
+
+    def __init__(self, services: Services, publication: PublicationRow, paths: Sequence[StagedPath]) -> None:
+        self._services = services
+        self._publication = publication
+        self._paths: Mapping[str, list[StagedPath]] = defaultdict(list)
+        for path in paths:
+            self._paths[path.nar_hash].append(path)
+        self.accepted = self.nar_bytes = self.file_bytes = 0
+
+    async def keep_ready(self, bundle: Bundle) -> None:
+        """Keep what the bundle has found right so far; a NAR that mentions what it may not is refused after
+        that.
+        """
+        ready, bundle.ready = bundle.ready, []
+        right: list[Ingested] = []
+        refusal: HubError | None = None
+        for nar in ready:
+            try:
+                self._check_references(nar)
+                right.append(nar)
+            except HubError as error:
+                nar.file.unlink(missing_ok=True)
+                refusal = refusal or error
+        if right:
+            await self._commit(right)
+        if refusal is not None:
+            raise refusal
+
+    def _check_references(self, nar: Ingested) -> None:
+        for path in self._paths[nar.nar_hash]:
+            extra = sorted(rules.undeclared(path, nar.found))
+            if extra:
+                raise HubError(
+                    "undeclared-reference",
+                    f"The NAR of {path.base_name} mentions {len(extra)} known paths that are not declared.",
+                    hint="Declare all references of a path, as `nix path-info --json` gives them.",
+                    context={"hash-parts": " ".join(extra[: rules.SHOWN_MISSING])},
+                )
+
+    async def _commit(self, nars: Sequence[Ingested]) -> None:
+        results = await asyncio.gather(
+            *(keep(self._services.objects, nar) for nar in nars), return_exceptions=True
+        )
+        kept = [result for result in results if isinstance(result, KeptNar)]
+        paths = [path for nar in kept for path in self._paths[nar.nar_hash]]
+        async with self._services.database.transaction() as connection:
+            await cache_queries.add_nars(connection, kept, self._services.clock())
+            await queries.mark_verified(connection, self._publication.id, paths)
+        self.accepted += len(kept)
+        self.nar_bytes += sum(nar.nar_size for nar in kept)
+        self.file_bytes += sum(nar.file_size for nar in kept)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+async def take_nars(
+    services: Services, project: Project, publication: PublicationRow, body: AsyncIterable[bytes]
+) -> UploadedNars:
+    """The NARs of one request body; those before an error stay."""
+    async with services.workers.place():
+        paths = await queries.staged_paths(services.database, publication.id)
+        upload = _Upload(services, publication, paths)
+        sizes = {path.nar_hash: path.nar_size for path in paths}
+        known = await services.workers.run(
+            KnownHashParts, await _known(services, project, [path.hash_part for path in paths])
+        )
+        bundle = Bundle(services.objects.spool, sizes, known)
+        try:
+            async for data in gathered(body):
+                try:
+                    await services.workers.run(bundle.feed, data)
+                finally:
+                    await upload.keep_ready(bundle)
+            await services.workers.run(bundle.finish)
+        finally:
+            await services.workers.run(bundle.discard)
+    return UploadedNars(upload.accepted, upload.nar_bytes, upload.file_bytes)
+
+
+async def _known(services: Services, project: Project, staged: Sequence[str]) -> set[str]:
+    """All that this publication declares, and the newest that the project has, as far as they fit."""
+    room = max(0, KNOWN_LIMIT - len(staged))
+    return {*staged, *await cache_queries.newest_hash_parts(services.database, project.id, room)}
+
+
+async def take_source(services: Services, publication: PublicationRow, body: AsyncIterable[bytes]) -> Source:
+    """The source tarball of a publication."""
+    async with services.workers.place():
+        intake = SourceIntake(services.objects.spool, publication.said.subdirectory)
+        await services.workers.pump(body, intake)
+        source = await services.workers.run(intake.finish)
+    try:
+        await services.objects.put_file(source_key(source.digest), source.file)
+    finally:
+        source.file.unlink(missing_ok=True)
+    # The object that is there counts: the same archive may have come before, packed in another way.
+    size = await services.objects.size(source_key(source.digest))
+    async with services.database.transaction() as connection:
+        taken = await queries.set_source(
+            connection, publication.id, [source.digest, size, source.readme, source.license]
+        )
+    if not taken:
+        raise HubError(
+            "content-differs",
+            "This publication has another source already, or was finished meanwhile.",
+            hint="Machines that fill one release publish the same commit.",
+        )
+    return source
