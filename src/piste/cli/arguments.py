@@ -5,7 +5,13 @@ from typing import Final
 
 from piste.lib.errors import UsageError
 from piste.nix import flake_ref
-from piste.nix.flake_ref import FlakeRefError, Reference, parse_reference
+from piste.nix.flake_ref import (
+    AttributePath,
+    FlakeRefError,
+    Reference,
+    parse_attribute_path,
+    parse_reference,
+)
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
@@ -43,6 +49,14 @@ def read_reference(text: str, hub: str | None = None) -> Reference:
             f"{error}.",
             hint="For example acme/web/0.1#nixosConfigurations.web.",
         ) from error
+
+
+def read_attribute(text: str) -> AttributePath:
+    """`nixosConfigurations.web`, names with dots in double quotes."""
+    try:
+        return parse_attribute_path(text)
+    except FlakeRefError as error:
+        raise UsageError("bad-reference", f"{error}.") from error
 
 
 def parse_duration(text: str) -> int:

@@ -136,3 +136,72 @@ def _paint(text: str, code: str) -> str:
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         return f"\x1b[{code}m{text}\x1b[0m"
     return text
+
+
+class PlainProgress:
+    """Progress for logs: a line a step, nothing that moves."""
+
+    def step(self, text: str) -> None:
+        say(text)
+
+    def line(self, text: str) -> None:
+        say(text)
+
+    def warn(self, text: str) -> None:
+        warn(text)
+
+    def start(self, paths: int, total: int) -> None:
+        say(f"Uploading {paths} paths, {size(total)}")
+
+    def advance(self, paths: int, count: int) -> None:
+        return
+
+    def stop(self) -> None:
+        return
+
+
+class BarProgress(PlainProgress):
+    """Progress for a terminal: bytes, paths, speed and the time that is left."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._done = 0
+        self._paths = 0
+
+    def step(self, text: str) -> None:
+        say(f"\x1b[1m•\x1b[0m {text}")
+
+    def start(self, paths: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (TextColumn("{task.fields[paths]} paths"), BarColumn(), DownloadColumn())
+        self._bar = Progress(
+            *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+        )
+        self._paths = paths
+        self._task = self._bar.add_task("", total=total, paths=f"0/{paths}")
+        self._bar.start()
+
+    def advance(self, paths: int, count: int) -> None:
+        self._done += paths
+        if self._bar is not None:
+            self._bar.update(self._task, advance=count, paths=f"{self._done}/{self._paths}")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def progress() -> PlainProgress:
+    """What fits where standard error goes."""
+    return BarProgress() if interactive() else PlainProgress()
