@@ -2,6 +2,7 @@
 
     commands    a heading or a table row in docs/ (or README.md) names it: `piste VERB …`; one of a group
                 may also stand in code below the heading of its group: `create NAME` under `piste org`
+    flags       each flag of a command is named somewhere in docs/ or README.md
     variables   a heading or a table row, for each PISTE_… that the source reads
     errors      a heading `## ref` in docs/errors.md, and none there that the source does not know
     links       every relative link in a Markdown file, with its anchor
@@ -133,6 +134,17 @@ def _stands_in_its_group(name: str, sections: list[tuple[str, str]]) -> bool:
     return False
 
 
+def missing_flags(pages: list[Page], flags: dict[str, set[str]]) -> list[str]:
+    """Flags that no line of any page names: `flags` is command -> its flags."""
+    text = "\n".join(page.path.read_text(encoding="utf-8") for page in pages)
+    return [
+        f"{command} {flag}: named nowhere"
+        for command, names in sorted(flags.items())
+        for flag in sorted(names)
+        if not _names(text, flag)
+    ]
+
+
 def error_faults(page: Path, known: set[str]) -> list[str]:
     """References without a heading in the page of errors, and headings for references that are no more."""
     if not page.exists():
@@ -165,10 +177,12 @@ def main() -> int:
     """Prints every fault by its kind; 1 if there is one."""
     pages = all_pages(ROOT)
     guides = [page for page in pages if page.path.parent == ROOT or (ROOT / "docs") in page.path.parents]
-    wanted = dict.fromkeys(commands(), "command") | dict.fromkeys(variables(), "variable")
+    known = commands()
+    wanted = dict.fromkeys(known, "command") | dict.fromkeys(variables(), "variable")
     kinds = {
         "links": broken_links(pages),
         "commands and variables": missing_places(guides, wanted),
+        "flags": missing_flags(guides, known),
         "errors": error_faults(ROOT / "docs" / "errors.md", errors()),
         "decisions": decision_faults(ROOT / "docs" / "decisions"),
     }

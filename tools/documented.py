@@ -12,17 +12,25 @@ REFERENCE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 VARIABLE = re.compile(r"PISTE_[A-Z0-9_]+")
 
 
-def commands() -> set[str]:
-    """Every command as it is typed: `piste resolve`, `piste org keys add`."""
-    app = importlib.import_module("piste.cli.main").app
-    return {" ".join(("piste", *path)) for path in _leaves(app, ())}
+def commands() -> dict[str, set[str]]:
+    """Every command as it is typed (`piste resolve`, `piste org upstream add`) with its flags."""
+    app = importlib.import_module("piste.cli.main").make_app()
+    return {
+        " ".join(("piste", *path)): {
+            name
+            for argument in leaf.assemble_argument_collection()
+            for name in argument.names
+            if name.startswith("--")
+        }
+        for path, leaf in _leaves(app, ())
+    }
 
 
-def _leaves(app: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _leaves(app: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     # An application of cyclopts yields the names of its commands and gives each, imported, by its name.
     names = [name for name in app if not name.startswith("-")]
     if not names:
-        yield path
+        yield path, app
     for name in names:
         yield from _leaves(app[name], (*path, name))
 
