@@ -40,7 +40,7 @@ def checks() -> list[Check]:
         Check("types", (f"{BIN}/mypy", "--no-error-summary", *sources)),
         Check("lint", (f"{BIN}/ruff", "check", "--quiet", *sources)),
         Check("format", (f"{BIN}/ruff", "format", "--check", "--quiet", "--diff", *sources)),
-        Check("import contracts", (f"{BIN}/lint-imports", "--no-timing")),
+        Check("import contracts", (f"{BIN}/lint-imports", "--no-logo")),
         Check("documentation", (sys.executable, "-m", "tools.check_docs")),
         Check("locks", (sys.executable, "-m", "tools.check_locks")),
     ]
