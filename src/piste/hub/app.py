@@ -15,9 +15,11 @@ from piste.hub.access import queries
 from piste.hub.access import routes as access_routes
 from piste.hub.access.closure_token import LIFETIME_SECONDS
 from piste.hub.access.records import Permission
+from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
 from piste.hub.organizations import routes as organization_routes
+from piste.hub.publish import routes as publish_routes
 from piste.hub.requests import Message, Receive
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services, make_services
@@ -36,7 +38,9 @@ async def build(settings: Settings, stack: AsyncExitStack, clock: Clock = wall_c
     stack.push_async_callback(database.close)
     objects = open_objects(settings)
     stack.callback(objects.close)
-    return make_services(database, objects, clock, settings)
+    services = make_services(database, objects, clock, settings)
+    stack.callback(services.workers.close)
+    return services
 
 
 def routes(services: Services) -> list[Route]:
@@ -45,6 +49,8 @@ def routes(services: Services) -> list[Route]:
         Route("GET", "/healthz", Permission.PUBLIC, Scope.HUB, _health(services)),
         *access_routes.routes(services),
         *organization_routes.routes(services),
+        *cache_routes.routes(services),
+        *publish_routes.routes(services),
     ]
 
 

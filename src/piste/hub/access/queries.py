@@ -8,8 +8,8 @@ from piste.nix.flake_ref import valid_name
 
 _PROJECT = """SELECT p.id, p.organization, o.name AS organization_name, p.name, p.visibility, p.created_at
     FROM project p JOIN organization o ON o.id = p.organization"""
-_PROJECT_BY_NAME = f"{_PROJECT} WHERE lower(o.name) = $1 AND lower(p.name) = $2"
-_PROJECTS_BY_ID = f"{_PROJECT} WHERE p.id IN (SELECT value FROM json_each($1))"
+_PROJECT_BY_NAME = " ".join([_PROJECT, "WHERE lower(o.name) = $1 AND lower(p.name) = $2"])
+_PROJECTS_BY_ID = " ".join([_PROJECT, "WHERE p.id IN (SELECT value FROM json_each($1))"])
 
 
 async def organization_by_name(database: Database, name: str) -> Organization | None:

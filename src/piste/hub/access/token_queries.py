@@ -4,25 +4,26 @@ from collections.abc import Sequence
 
 from piste.hub.db.base import Connection, Database, Row
 
-_TOKEN = """SELECT t.id, t.kind, t.organization, o.name AS organization_name, t.person, p.name AS person_name,
-        pr.name AS project_name, t.requirement, t.attribute, t.minimum_version, t.description, c.name AS creator,
-        t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+_SELECT = """SELECT t.id, t.kind, t.organization, o.name AS organization_name, t.person,
+        p.name AS person_name,
+        pr.name AS project_name, t.requirement, t.attribute, t.minimum_version, t.description,
+        c.name AS creator, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
     FROM token t
     LEFT JOIN organization o ON o.id = t.organization
     LEFT JOIN person p ON p.id = t.person
     LEFT JOIN person c ON c.id = t.created_by
     LEFT JOIN project pr ON pr.id = t.project"""
-_TOKENS_OF = f"{_TOKEN} WHERE t.organization = $1 ORDER BY t.created_at DESC, t.id DESC"
-_TOKEN_OF = f"{_TOKEN} WHERE t.organization = $1 AND t.id = $2"
+_ALL = f"{_SELECT} WHERE t.organization = $1 ORDER BY t.created_at DESC, t.id DESC"
+_ONE = f"{_SELECT} WHERE t.organization = $1 AND t.id = $2"
 
 
 async def tokens_of(database: Database, organization: str) -> Sequence[Row]:
     """All tokens of an organization, the newest first."""
-    return await database.scan(_TOKENS_OF, organization)
+    return await database.scan(_ALL, organization)
 
 
 async def token_of(database: Database, organization: str, id_: str) -> Row | None:
-    return await database.one(_TOKEN_OF, organization, id_)
+    return await database.one(_ONE, organization, id_)
 
 
 async def add_token(connection: Connection, values: Sequence[str | int | bytes | None]) -> None:

@@ -8,9 +8,12 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from piste.hub.app import build
+from piste.hub.db.migrate import migrate, pending
+from piste.hub.db.open import open_database
 from piste.hub.services import Services
 from piste.hub.settings import Settings
 from piste.lib import log
+from piste.lib.clock import wall_clock
 
 T = TypeVar("T")
 
@@ -23,5 +26,20 @@ def run_operation(settings: Settings, work: Callable[[Services], Awaitable[T]]) 
     async def run() -> T:
         async with AsyncExitStack() as stack:
             return await work(await build(settings, stack))
+
+    return asyncio.run(run())
+
+
+def run_migrations(settings: Settings, *, dry_run: bool) -> list[str]:
+    """Names of the migrations that were run, or would be."""
+    os.umask(0o077)
+
+    async def run() -> list[str]:
+        database = await open_database(settings, wall_clock, migrated=False)
+        try:
+            found = await (pending(database) if dry_run else migrate(database, wall_clock))
+        finally:
+            await database.close()
+        return [f"{migration.number:04}_{migration.name}" for migration in found]
 
     return asyncio.run(run())

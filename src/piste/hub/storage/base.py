@@ -56,6 +56,10 @@ class Objects(Protocol):
 
     async def size(self, key: str) -> int | None: ...
     async def delete(self, key: str) -> None: ...
+    async def is_older(self, key: str, moment: float) -> bool:
+        """Whether nobody has put the object since `moment`; False when it is not there."""
+        ...
+
     async def delete_if_older(self, key: str, moment: float) -> bool:
         """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it
         went."""

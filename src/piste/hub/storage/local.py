@@ -73,6 +73,12 @@ class LocalObjects:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
 
+    async def is_older(self, key: str, moment: float) -> bool:
+        try:
+            return self._path(key).stat().st_mtime < moment
+        except FileNotFoundError:
+            return False
+
     async def delete_if_older(self, key: str, moment: float) -> bool:
         """Remove an object that nobody has put again since `moment` (seconds since the epoch); whether it
         went."""
