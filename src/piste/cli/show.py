@@ -5,6 +5,7 @@ Colours and progress appear on a terminal only. No other module of the commands 
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -113,6 +114,20 @@ def ask_secret(question: str) -> str | None:
     import getpass
 
     return getpass.getpass(question)
+
+
+def dim(text: str) -> None:
+    """One line of another program's words, for people."""
+    sys.stderr.write(_paint(text, "2") + "\n")
+    sys.stderr.flush()
+
+
+def transient(text: str) -> None:
+    """A line on the terminal that the next one replaces; an empty one takes it away. Nothing elsewhere."""
+    if interactive():
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("\r\x1b[K" + text[:width])
+        sys.stderr.flush()
 
 
 def interactive() -> bool:

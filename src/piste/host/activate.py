@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
-from piste.host.place import Host, user_name
+from piste.host.place import LINKS, Host, user_name
 from piste.host.records import Action, Kind, Watcher
 from piste.host.verify import is_active, runs_systemd
 from piste.lib import process
 from piste.lib.errors import BlockedError, PisteError, UsageError
+from piste.nixcmd.store import STORE_DIR
 
 # The name that nixos-rebuild uses too: systemd runs only one at a time, so the two exclude each other.
 UNIT: Final = "nixos-rebuild-switch-to-configuration"
@@ -50,14 +51,26 @@ class Configuration:
 
     def find(self, name: str) -> Path | None:
         """The file of this name in it. Links are followed as the host would follow them."""
+        real = self.host.store.real_path(self._end(name))
+        return real if real.exists() else None
+
+    def resolve(self, name: str) -> str | None:
+        """The store path that holds the file of this name, which may be another than the configuration's."""
+        text = str(self._end(name))
+        if not self.has(name) or not text.startswith(STORE_DIR + "/"):
+            return None
+        return STORE_DIR + "/" + text.removeprefix(STORE_DIR + "/").split("/", 1)[0]
+
+    def _end(self, name: str) -> Path:
+        """Where the links at this name lead to in the end, as the host sees it."""
         place = Path(self.store_path) / name
-        for _ in range(40):
+        for _ in range(LINKS):
             real = self.host.store.real_path(place)
             if not real.is_symlink():
-                return real if real.exists() else None
+                return place
             target = real.readlink()
             place = target if target.is_absolute() else place.parent / target
-        return None
+        raise PisteError("link-loop", f"The links at {self.store_path}/{name} lead in a circle.")
 
     def text(self, name: str) -> str | None:
         """What a small file in it says."""

@@ -51,6 +51,15 @@ class Fetching:
             self._starting.result().close()
         self._pool.shutdown()
 
+    def check(self, link: Path) -> None:
+        """A root is a link; anything else at its place would have to be deleted for it."""
+        if link.exists() and not link.is_symlink():
+            raise UsageError(
+                "link-exists",
+                f"{link} exists and is no link.",
+                hint="Name a place where nothing is, or an older link.",
+            )
+
     def start_daemon(self, organization: str) -> None:
         """Start Nix while the hub is asked. It believes the keys that we believe, for this process only."""
         keys = " ".join(map(str, granted_keys(organization)))
@@ -61,24 +70,25 @@ class Fetching:
     def plan(self, authorised: Authorised) -> Plan:
         """What there is to do."""
         with self._seconds.step("plan"):
-            return make_plan(authorised, self._daemon())
+            return make_plan(authorised, self.daemon())
 
     def bring(self, authorised: Authorised, plan: Plan, link: Path) -> Fetched:
         """Do it, and make `link` the closure's root against garbage collection."""
-        check_link(link)
+        self.check(link)
         received = 0
         with self._seconds.step("fetch"):
             if plan.missing:
                 received = self._import(authorised, plan)
         with self._seconds.step("root"):
             root = StorePath.parse(authorised.store_path)
-            if root not in self._daemon().query_valid_paths([root]):
+            if root not in self.daemon().query_valid_paths([root]):
                 raise PisteError("path-not-valid", f"{root} was imported, and is not there.")
             link.parent.mkdir(parents=True, exist_ok=True)
             add_root(self._host.store, authorised.store_path, link.absolute())
         return Fetched(authorised.store_path, len(plan.missing), received, plan.bytes_full)
 
-    def _daemon(self) -> Daemon:
+    def daemon(self) -> Daemon:
+        """The connection to the store, which keeps what is there for as long as this lasts."""
         if self._starting is None:
             raise ValueError("the daemon was not started")
         return self._starting.result()
@@ -95,7 +105,7 @@ class Fetching:
             wanted, authorised.resolution.token, lambda: self._renew(authorised), self._count
         ) as supply:
             try:
-                self._daemon().add_multiple(count, self._items(plan, supply.take))
+                self.daemon().add_multiple(count, self._items(plan, supply.take))
             except PisteError as error:
                 raise _explained(error) from error
         return self._bytes
@@ -132,17 +142,7 @@ def path_info(manifest: Manifest, source: NarSource, place: int) -> PathInfo:
     )
 
 
-def check_link(link: Path) -> None:
-    """A root is a link; anything else at its place would have to be deleted for it."""
-    if link.exists() and not link.is_symlink():
-        raise UsageError(
-            "link-exists",
-            f"{link} exists and is no link.",
-            hint="Name a place where nothing is, or an older link.",
-        )
-
-
-def _wanted(authorised: Authorised, plan: Plan) -> Iterator[Wanted]:
+def _wanted(authorised: Authorised, plan: Plan) -> "Iterator[Wanted]":
     from piste.host.supply import Wanted
 
     base = authorised.resolution.cache_url.rstrip("/") + "/"

@@ -17,7 +17,7 @@ from piste.lib.errors import PisteError, UsageError
 from piste.nixcmd.store import STORE_DIR, Store
 
 _GENERATION: Final = re.compile(r"(?P<profile>.+)-(?P<number>[1-9][0-9]*)-link")
-_LINKS: Final = 40  # as many as the kernel follows
+LINKS: Final = 40  # as many as the kernel follows
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Host:
 
     def store_path_behind(self, link: Path) -> str | None:
         """The store path (its first level) that a chain of links ends at, as the host sees it."""
-        for _ in range(_LINKS):
+        for _ in range(LINKS):
             text = str(link)
             logical = self._logical(text)
             if logical.startswith(STORE_DIR + "/"):
