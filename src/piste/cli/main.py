@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Final
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from piste.cli import show
 from piste.lib.errors import PisteError, UsageError
@@ -61,10 +61,16 @@ def _version() -> str:
     return "piste " + version("piste")
 
 
-def make_app(verb: str | None = None) -> App:
+def _shown_default(value: object) -> str | None:
+    """Defaults that tell something: not `False` beside a switch, not `()` beside a list."""
+    return str(value) if value not in (None, False, (), "") else None
+
+
+def make_app(verb: str | None = None, *, summaries: bool = True) -> App:
     """The command with all its verbs; none of them is imported before it is called.
 
-    The summaries here spare the list of verbs their import; `verb` speaks for itself.
+    The summaries spare the list of verbs their import; `verb`, or all without `summaries`, speak for
+    themselves.
     """
     app = App(
         name="piste",
@@ -75,9 +81,10 @@ def make_app(verb: str | None = None) -> App:
         exit_on_error=False,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(show_default=_shown_default),
     )
     for name, place, summary in (*_VERBS, *_GROUPS):
-        app.command(place, name=name, help=summary if name != verb else None)
+        app.command(place, name=name, help=summary if summaries and name != verb else None)
     return app
 
 
