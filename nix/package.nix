@@ -2,6 +2,7 @@
 # requirements/*.lock; nixpkgs has one version of each, so the pins of pyproject.toml are relaxed here.
 {
   lib,
+  stdenv,
   python3Packages,
   installShellFiles,
   nix,
@@ -64,6 +65,15 @@ python3Packages.buildPythonApplication {
       openssh
     ])
   ];
+
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    installShellCompletion --cmd piste \
+      --bash <($out/bin/piste completion bash) \
+      --zsh <($out/bin/piste completion zsh) \
+      --fish <($out/bin/piste completion fish)
+    $out/bin/piste man > piste.1
+    installManPage piste.1
+  '';
 
   # The tests want three versions of Nix and a PostgreSQL, and run in the project's own `make test`.
   doCheck = false;

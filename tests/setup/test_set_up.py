@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.setup.nix import ROOT
-from tools.provision import portable_nix
+from tools.provision import portable_nix, system_nix
 from tools.provision.apt import ExpiredReleaseError
 from tools.provision.portable_nix import ALL_SUITES
 
@@ -57,6 +57,21 @@ def test_a_portable_nix_builds_in_a_chroot_store(suite: str, tmp_path: Path) -> 
     assert Path("/nix").exists() == existed
 
 
+def test_a_nix_on_path_is_used_where_it_is_new_enough_and_can_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        _chosen(tmp_path / "a", monkeypatch, ROOT / ".cache/nix/trixie/bin") == ROOT / ".cache/nix/trixie/bin"
+    )
+    too_old = ROOT / ".cache/nix/bookworm/bin"
+    assert _chosen(tmp_path / "b", monkeypatch, too_old) == tmp_path / "b" / "bin"
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "nix").write_text("#!/bin/sh\necho 'nix (Nix) 2.30.0'\n", encoding="utf-8")
+    (broken / "nix").chmod(0o755)
+    assert _chosen(tmp_path / "c", monkeypatch, broken) == tmp_path / "c" / "bin"
+
+
 def test_missing_packages_are_named_all_at_once(tmp_path: Path) -> None:
     for command in ("sh", "dirname", "env"):
         (tmp_path / command).symlink_to(str(shutil.which(command)))
@@ -99,6 +114,14 @@ def test_an_expired_index_is_said_and_the_stable_suite_taken(
     assert "index of Debian forky has expired" in capsys.readouterr().err
     portable_nix.ensure_default_nix()
     assert capsys.readouterr().err == ""
+
+
+def _chosen(nix: Path, monkeypatch: pytest.MonkeyPatch, on_path: Path) -> Path:
+    nix.mkdir()
+    monkeypatch.setattr(system_nix, "NIX", nix)
+    monkeypatch.setenv("PATH", f"{on_path}:/usr/bin:/bin")
+    system_nix.choose_nix()
+    return Path((nix / "chosen").read_text(encoding="utf-8").strip())
 
 
 def _set_up(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
