@@ -135,13 +135,18 @@ def _stands_in_its_group(name: str, sections: list[tuple[str, str]]) -> bool:
 
 
 def missing_flags(pages: list[Page], flags: dict[str, set[str]]) -> list[str]:
-    """Flags that no line of any page names: `flags` is command -> its flags."""
+    """Flags that no line of any page names: `flags` is command -> its flags.
+
+    One of a pair (`--verify`, `--no-verify`) is enough, and `--empty-…` is made for every list by itself.
+    """
     text = "\n".join(page.path.read_text(encoding="utf-8") for page in pages)
     return [
         f"{command} {flag}: named nowhere"
         for command, names in sorted(flags.items())
         for flag in sorted(names)
-        if not _names(text, flag)
+        if not flag.startswith(("--no-", "--empty-"))
+        and not _names(text, flag)
+        and not _names(text, "--no-" + flag.removeprefix("--"))
     ]
 
 

@@ -48,6 +48,14 @@ def test_a_command_of_a_group_may_stand_in_code_below_its_groups_heading(tmp_pat
     ]
 
 
+def test_every_flag_is_named_or_its_opposite_is(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("`piste apply REF [--no-verify]`\n", encoding="utf-8")
+    flags = {"piste apply": {"--verify", "--no-verify", "--store", "--empty-keys"}}
+    assert check_docs.missing_flags(check_docs.all_pages(tmp_path), flags) == [
+        "piste apply --store: named nowhere"
+    ]
+
+
 def test_errors_and_their_page_must_agree_both_ways(tmp_path: Path) -> None:
     page = tmp_path / "errors.md"
     page.write_text("# Errors\n\n## bad-name\n\n## `gone-by`\n\n## How to read this page\n", encoding="utf-8")
