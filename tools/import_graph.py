@@ -50,26 +50,28 @@ def edges(source: Path = SOURCE) -> Edges:
 
 
 def thinned(all_edges: Edges) -> Edges:
-    """The same without the arrows that a longer way already shows: what is left can be read."""
-    reach: dict[str, set[str]] = {}
-    for start, end in all_edges:
-        reach.setdefault(start, set()).add(end)
-    return {
-        (start, end)
-        for start, end in all_edges
-        if not any(_reaches(reach, middle, end, {start}) for middle in reach[start] - {end})
-    }
+    """The same without the arrows that a longer way already shows: what is left can be read.
+
+    One after the other, each against what is left by then: in a circle two arrows would else each be left out
+    for the sake of the other.
+    """
+    left = set(all_edges)
+    for edge in sorted(all_edges):
+        left.remove(edge)
+        if not _reaches(left, *edge):
+            left.add(edge)
+    return left
 
 
-def _reaches(reach: dict[str, set[str]], start: str, end: str, without: set[str]) -> bool:
-    seen, waiting = set(without), [start]
+def _reaches(all_edges: Edges, start: str, end: str) -> bool:
+    seen, waiting = set(), [start]
     while waiting:
         here = waiting.pop()
         if here == end:
             return True
         if here not in seen:
             seen.add(here)
-            waiting.extend(reach.get(here, ()))
+            waiting.extend(there for here_too, there in all_edges if here_too == here)
     return False
 
 
