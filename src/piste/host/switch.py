@@ -4,6 +4,7 @@ Shared by whatever brings a host to a store path that is in its store: apply, ro
 a crash. Each step is in the journal before it is taken.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -134,20 +135,27 @@ class Switch:
         return None, newly
 
     def _undo(self, previous: Configuration) -> str | None:
-        """None when what ran before runs again; else what is wrong."""
-        failing = frozenset(self.deployment.failing_before)
+        """None when what ran before runs again; else what is wrong. Tries all of it, whatever fails first."""
+        wrong = []
         try:
             restore(previous, self.log, self.watcher, self.deployment.previous_generation)
+        except PisteError as error:
+            wrong.append(error.message)
+        try:
             status = activate(previous, Action.TEST, self.log, self.watcher)
-        except (PisteError, OSError) as error:
-            return str(error)
+            wrong += self._wrong_again(previous, status)
+        except PisteError as error:
+            wrong.append(error.message)
+        return " ".join(wrong) or None
+
+    def _wrong_again(self, previous: Configuration, status: int) -> Iterator[str]:
         after = failing_units(self.host)
-        if activation_failed(status, failing, after):
+        if activation_failed(status, frozenset(self.deployment.failing_before), after):
             units = ", ".join(sorted(after)) or "none"
-            return f"the activation ended with status {status}; failing units: {units}."
-        if self.host.running(self.kind) != previous.store_path:
-            return f"{self.host.running(self.kind)} runs instead of {previous.store_path}."
-        return None
+            yield f"The activation ended with status {status}; failing units: {units}."
+        running = self.host.running(self.kind)
+        if running != previous.store_path:
+            yield f"{running} runs instead of {previous.store_path}."
 
     def _move(self, state: State, **facts: Any) -> None:
         self.deployment = self.writer.move(self.deployment, state, **facts)
