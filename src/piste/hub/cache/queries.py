@@ -35,11 +35,8 @@ async def paths_by_hash_part(database: Database, hash_part: str) -> list[StoredP
 
 
 async def paths_of_project(database: Database, project: str, hash_parts: Sequence[str]) -> list[StoredPath]:
-    rows = await database.scan(
-        _PATH + " WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))",
-        project,
-        as_json(hash_parts),
-    )
+    listed = " WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))"
+    rows = await database.scan(_PATH + listed, project, as_json(hash_parts))
     return [decode(row, StoredPath) for row in rows]
 
 

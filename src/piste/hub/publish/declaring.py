@@ -99,7 +99,7 @@ def _check_same_outputs(before: Sequence[StagedOutput], outputs: Sequence[Staged
             raise HubError(
                 "content-differs",
                 f"The output {output.attribute} was declared as {known[output.attribute]} before.",
-                hint="Machines that fill one release publish the same commit; without --stage a new one starts.",
+                hint="Machines that fill one release publish the same commit.",
             )
 
 

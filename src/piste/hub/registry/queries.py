@@ -1,0 +1,168 @@
+"""What the registry asks the database: SQL, nothing else."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from piste.hub.cache.queries import as_json
+from piste.hub.db.base import Connection, Database, Row, decode
+from piste.hub.registry.records import OutputRow, ReleaseRow, ReleaseSaid
+
+# Above every sort key.
+TOP = b"\xff" * 64
+
+_RELEASE = """SELECT id, version, sort, sequence, rolling, source, source_size, revision, commit_count,
+    published_at, yanked_at, yank_reason FROM release"""
+
+
+async def add_project(
+    connection: Connection, project: str, organization: str, name: str, visibility: str, now: int
+) -> None:
+    """ConflictError when the organization has one of that name."""
+    await connection.run(
+        """INSERT INTO project (id, organization, name, visibility, sequence, created_at)
+           VALUES ($1, $2, $3, $4, 0, $5)""",
+        project,
+        organization,
+        name,
+        visibility,
+        now,
+    )
+
+
+async def set_visibility(connection: Connection, project: str, visibility: str) -> None:
+    await connection.run("UPDATE project SET visibility = $2 WHERE id = $1", project, visibility)
+
+
+async def delete_project(connection: Connection, project: str) -> None:
+    """With all that it says; bytes stay until they are collected."""
+    await connection.run("DELETE FROM project WHERE id = $1", project)
+
+
+async def latest_releases(database: Database, projects: Sequence[str]) -> dict[str, Row]:
+    """The highest release of each project, with what its publisher said of it; pre-releases only where there
+    is nothing else to show.
+    """
+    rows = await database.scan(
+        """SELECT p.id AS project, r.version, r.description, r.labels FROM project p
+           JOIN release r ON r.id = COALESCE(
+               (SELECT x.id FROM release x WHERE x.project = p.id AND x.yanked_at IS NULL AND NOT x.pre
+                ORDER BY x.sort DESC LIMIT 1),
+               (SELECT y.id FROM release y WHERE y.project = p.id AND y.yanked_at IS NULL
+                ORDER BY y.sort DESC LIMIT 1))
+           WHERE p.id IN (SELECT value FROM json_each($1))""",
+        as_json(projects),
+    )
+    return {row["project"]: row for row in rows}
+
+
+async def highest_release(
+    database: Database, project: str, low: bytes | None, high: bytes | None
+) -> ReleaseRow | None:
+    """The highest release in a range of sort keys that is neither yanked nor a pre-release: one look-up."""
+    row = await database.one(
+        _RELEASE
+        + """ WHERE project = $1 AND sort >= $2 AND sort < $3 AND yanked_at IS NULL AND NOT pre
+            ORDER BY sort DESC LIMIT 1""",
+        project,
+        low or b"",
+        high or TOP,
+    )
+    return None if row is None else decode(row, ReleaseRow)
+
+
+async def prereleases(database: Database, project: str, low: bytes, high: bytes) -> list[ReleaseRow]:
+    """Pre-releases that are not yanked in a range of sort keys, the highest first."""
+    rows = await database.all(
+        _RELEASE
+        + """ WHERE project = $1 AND sort >= $2 AND sort < $3 AND yanked_at IS NULL AND pre
+            ORDER BY sort DESC""",
+        project,
+        low,
+        high,
+    )
+    return [decode(row, ReleaseRow) for row in rows]
+
+
+async def release_by_sort(database: Database, project: str, sort: bytes) -> ReleaseRow | None:
+    row = await database.one(_RELEASE + " WHERE project = $1 AND sort = $2", project, sort)
+    return None if row is None else decode(row, ReleaseRow)
+
+
+async def release_by_id(database: Database, project: str, release: str) -> ReleaseRow | None:
+    row = await database.one(_RELEASE + " WHERE id = $2 AND project = $1", project, release)
+    return None if row is None else decode(row, ReleaseRow)
+
+
+async def releases(
+    database: Database, project: str, low: bytes | None, high: bytes | None, limit: int
+) -> list[ReleaseRow]:
+    """All in a range of sort keys, yanked ones and pre-releases too, the highest first."""
+    rows = await database.scan(
+        _RELEASE + " WHERE project = $1 AND sort >= $2 AND sort < $3 ORDER BY sort DESC LIMIT $4",
+        project,
+        low or b"",
+        high or TOP,
+        limit,
+    )
+    return [decode(row, ReleaseRow) for row in rows]
+
+
+async def release_said(database: Database, release: str) -> ReleaseSaid | None:
+    row = await database.one(
+        "SELECT description, labels, license, repository, subdirectory, readme FROM release WHERE id = $1",
+        release,
+    )
+    return None if row is None else decode(row, ReleaseSaid)
+
+
+async def set_yank(connection: Connection, release: str, when: int | None, reason: str | None) -> None:
+    await connection.run(
+        "UPDATE release SET yanked_at = $2, yank_reason = $3 WHERE id = $1", release, when, reason
+    )
+
+
+_OUTPUT = "SELECT attribute, store_path, system, manifest, statement, statement_signatures FROM output"
+
+
+async def output(database: Database, release: str, attribute: str) -> OutputRow | None:
+    row = await database.one(_OUTPUT + " WHERE release = $1 AND attribute = $2", release, attribute)
+    return None if row is None else decode(row, OutputRow)
+
+
+async def outputs(database: Database | Connection, release: str) -> list[OutputRow]:
+    """By attribute path."""
+    rows = await database.all(_OUTPUT + " WHERE release = $1", release)
+    return sorted((decode(row, OutputRow) for row in rows), key=lambda row: row.attribute)
+
+
+async def make_available(connection: Connection, release: str, row: OutputRow) -> None:
+    """Recorded → available; once, since a manifest never changes."""
+    await connection.run(
+        """UPDATE output SET manifest = $3, statement = $4, statement_signatures = $5
+           WHERE release = $1 AND attribute = $2 AND manifest IS NULL""",
+        release,
+        row.attribute,
+        row.manifest,
+        row.statement,
+        row.statement_signatures,
+    )
+
+
+async def add_manifest(
+    connection: Connection, digest: str, project: str, root: str, counts: tuple[int, int], now: int
+) -> None:
+    """`counts`: paths, and bytes of their NARs."""
+    await connection.run(
+        """INSERT INTO manifest (digest, project, root, path_count, nar_size, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, digest) DO NOTHING""",
+        digest,
+        project,
+        root,
+        *counts,
+        now,
+    )
+
+
+def labels_of(text: str) -> list[str]:
+    return msgspec.json.decode(text, type=list[str])

@@ -1,0 +1,199 @@
+"""Projects, releases and sources over HTTP. Decides nothing.
+
+What publishers wrote is never shown as a page of this hub: sources are attachments in a sandbox.
+"""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from piste.hub.access.records import Permission, Project
+from piste.hub.cache.sending import immutable, send_object
+from piste.hub.errors import not_found
+from piste.hub.http import json_response, read_json
+from piste.hub.registry import projects, queries, rules
+from piste.hub.registry.availability import all_outputs
+from piste.hub.registry.choosing import choose, exactly, matching, parse_requirement
+from piste.hub.registry.records import ReleaseRow, ReleaseSaid, source_key
+from piste.hub.routing import Exchange, Route, Scope
+from piste.hub.services import Services
+from piste.wire import releases as wire
+
+_BASE: Final = "/api/v1/projects/{org}/{project}"
+_ONE: Final = _BASE + "/releases/{requirement}"
+_PINNED: Final = "/f/pinned/{org}/{project}/{version}/{release}/source.tar.gz"
+_P = Permission
+
+
+def routes(services: Services) -> list[Route]:
+    """The routes of stage 2."""
+    project, release, source = _Projects(services), _Releases(services), _Sources(services)
+    creation = "/api/v1/organizations/{org}/projects"
+    yank = _BASE + "/releases/{version}/yank"
+    return [
+        Route("POST", creation, _P.PROJECT_CREATE, Scope.ORGANIZATION, project.create),
+        Route("GET", "/api/v1/projects", _P.LIST, Scope.HUB, project.search),
+        Route("GET", _BASE, _P.PROJECT_READ, Scope.PROJECT, project.show),
+        Route("PATCH", _BASE, _P.PROJECT_ADMIN, Scope.PROJECT, project.change),
+        Route("DELETE", _BASE, _P.PROJECT_ADMIN, Scope.PROJECT, project.delete),
+        Route("GET", _BASE + "/releases", _P.PROJECT_READ, Scope.PROJECT, release.list),
+        Route("GET", _BASE + "/versions/{requirement}", _P.PROJECT_READ, Scope.PROJECT, release.versions),
+        Route("GET", _ONE, _P.PROJECT_READ, Scope.PROJECT, release.details),
+        Route("GET", _ONE + "/source", _P.PROJECT_SOURCE, Scope.PROJECT, source.of_release),
+        Route("PUT", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.yank),
+        Route("DELETE", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.unyank),
+        Route("GET", "/f/{org}/{project}/{requirement}", _P.PROJECT_SOURCE, Scope.PROJECT, source.locked),
+        Route("GET", _PINNED, _P.PROJECT_SOURCE, Scope.PROJECT, source.pinned),
+    ]
+
+
+class _Projects:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def create(self, exchange: Exchange) -> Response:
+        message = await read_json(exchange, wire.NewProject)
+        return json_response(await projects.create(self._services, exchange.organization, message), 201)
+
+    async def search(self, exchange: Exchange) -> Response:
+        asked = exchange.request.query_params
+        found = await projects.search(
+            self._services,
+            exchange.actor,
+            organization=asked.get("organization"),
+            text=asked.get("query", ""),
+            label=asked.get("label"),
+        )
+        return json_response(found)
+
+    async def show(self, exchange: Exchange) -> Response:
+        return json_response(await projects.show(self._services, exchange.project))
+
+    async def change(self, exchange: Exchange) -> Response:
+        message = await read_json(exchange, wire.ProjectChange)
+        return json_response(await projects.change(self._services, exchange.project, message))
+
+    async def delete(self, exchange: Exchange) -> Response:
+        await projects.delete(self._services, exchange.project)
+        return Response(status_code=204)
+
+
+class _Releases:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def list(self, exchange: Exchange) -> Response:
+        limit = rules.parse_limit(exchange.request.query_params.get("limit"))
+        rows = await queries.releases(self._services.database, exchange.project.id, None, None, limit)
+        return json_response([as_release(exchange.project, row) for row in rows])
+
+    async def versions(self, exchange: Exchange) -> Response:
+        requirement = parse_requirement(exchange.parameters["requirement"])
+        rows = await matching(self._services.database, exchange.project.id, requirement)
+        return json_response([as_release(exchange.project, row) for row in rows])
+
+    async def details(self, exchange: Exchange) -> Response:
+        requirement = parse_requirement(exchange.parameters["requirement"])
+        project = exchange.project
+        row = await choose(self._services.database, project, requirement, yanked=True)
+        said = await queries.release_said(self._services.database, row.id) or ReleaseSaid()
+        outputs = [
+            wire.Output(each.attribute, each.store_path, each.manifest is not None, each.system)
+            for each in await all_outputs(self._services, project, row)
+        ]
+        details = wire.ReleaseDetails(
+            release=as_release(project, row),
+            outputs=outputs,
+            source_url=rules.pinned_url(self._services.settings.public_url, project, row),
+            description=said.description,
+            labels=queries.labels_of(said.labels),
+            license=said.license,
+            repository=said.repository,
+            subdirectory=said.subdirectory,
+            readme=said.readme,
+        )
+        return json_response(details)
+
+    async def yank(self, exchange: Exchange) -> Response:
+        message = await read_json(exchange, wire.Yank)
+        rules.check_reason(message.reason)
+        services = self._services
+        row = await exactly(services.database, exchange.project, exchange.parameters["version"])
+        async with services.database.transaction() as connection:
+            await queries.set_yank(connection, row.id, row.yanked_at or services.clock(), message.reason)
+            if message.security:
+                for output in await queries.outputs(connection, row.id):
+                    if output.manifest is not None:
+                        await services.revocations.add_manifest(connection, output.manifest)
+        return await self._now(exchange, row)
+
+    async def unyank(self, exchange: Exchange) -> Response:
+        row = await exactly(self._services.database, exchange.project, exchange.parameters["version"])
+        async with self._services.database.transaction() as connection:
+            await queries.set_yank(connection, row.id, None, None)
+        return await self._now(exchange, row)
+
+    async def _now(self, exchange: Exchange, row: ReleaseRow) -> Response:
+        changed = await queries.release_by_id(self._services.database, exchange.project.id, row.id)
+        return json_response(as_release(exchange.project, changed or row))
+
+
+class _Sources:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def of_release(self, exchange: Exchange) -> Response:
+        requirement = parse_requirement(exchange.parameters["requirement"])
+        row = await choose(self._services.database, exchange.project, requirement, yanked=True)
+        return await self._send(exchange, row)
+
+    async def locked(self, exchange: Exchange) -> Response:
+        """An input of a flake: on to the address that never changes."""
+        requirement = parse_requirement(exchange.parameters["requirement"])
+        row = await choose(self._services.database, exchange.project, requirement)
+        public_url = self._services.settings.public_url
+        headers = {
+            "Location": rules.pinned_url(public_url, exchange.project, row),
+            "Link": rules.immutable_link(public_url, exchange.project, row),
+            "Cache-Control": "no-cache",
+        }
+        return Response(status_code=307, headers=headers)
+
+    async def pinned(self, exchange: Exchange) -> Response:
+        project, asked = exchange.project, exchange.parameters
+        row = await queries.release_by_id(self._services.database, project.id, asked["release"])
+        if row is None or row.version != asked["version"]:
+            raise not_found()
+        return await self._send(exchange, row)
+
+    async def _send(self, exchange: Exchange, row: ReleaseRow) -> Response:
+        services, project = self._services, exchange.project
+        return await send_object(
+            exchange.request,
+            services.objects,
+            source_key(row.source),
+            media_type="application/gzip",
+            # Nix keeps the old lock for an unchanged ETag, so it has to differ for each release.
+            etag=row.id,
+            headers={
+                "Cache-Control": immutable(exchange.actor),
+                "Link": rules.immutable_link(services.settings.public_url, project, row),
+                "Content-Disposition": f'attachment; filename="{project.name}-{row.version}.tar.gz"',
+                "Content-Security-Policy": "default-src 'none'; sandbox",
+            },
+        )
+
+
+def as_release(project: Project, row: ReleaseRow) -> wire.Release:
+    return wire.Release(
+        id=row.id,
+        organization=project.organization_name,
+        project=project.name,
+        version=row.version,
+        rolling=row.rolling,
+        published_at=row.published_at,
+        revision=row.revision,
+        commit_count=row.commit_count,
+        yanked_at=row.yanked_at,
+        yank_reason=row.yank_reason,
+    )

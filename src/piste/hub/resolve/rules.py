@@ -1,0 +1,44 @@
+"""What an attribute path that a release doesn't have may have meant. Pure."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Final
+
+from piste.hub.errors import HubError
+from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
+
+NEAR: Final = 5
+
+
+def parse_attribute(text: str) -> str:
+    """An attribute path in its one spelling; HubError says what is wrong with it."""
+    try:
+        return format_attribute_path(parse_attribute_path(text))
+    except FlakeRefError as error:
+        raise HubError("bad-reference", f"{error}.") from error
+
+
+def attribute_not_found(attribute: str, reference: str, others: Sequence[str]) -> HubError:
+    """`others`: the release's attribute paths, empty for those who may not know them."""
+    return HubError(
+        "attribute-not-found",
+        f"The release {reference} has no output {attribute}.",
+        hint=f"Did you mean {' or '.join(near(attribute, others))}?" if near(attribute, others) else None,
+    )
+
+
+def near(attribute: str, others: Sequence[str]) -> list[str]:
+    """The attribute paths that are spelt most alike."""
+    by_lower = {other.lower(): other for other in others}
+    found = difflib.get_close_matches(attribute.lower(), by_lower, n=NEAR, cutoff=0.5)
+    return [by_lower[one] for one in found]
+
+
+def not_available(attribute: str, reference: str, missing: int) -> HubError:
+    count = "1 path of its closure is" if missing == 1 else f"{missing} paths of its closure are"
+    return HubError(
+        "output-not-available",
+        f"The output {attribute} of {reference} is recorded but not available: {count} missing.",
+        hint="Its publisher pushes the missing paths with `piste cache push` or `nix copy`.",
+        context={"missing": str(missing)},
+    )
