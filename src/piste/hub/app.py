@@ -20,7 +20,10 @@ from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
 from piste.hub.organizations import routes as organization_routes
 from piste.hub.publish import routes as publish_routes
+from piste.hub.publish.opening import expire
+from piste.hub.registry import routes as registry_routes
 from piste.hub.requests import Message, Receive
+from piste.hub.resolve import routes as resolve_routes
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services, make_services
 from piste.hub.settings import Settings
@@ -51,6 +54,8 @@ def routes(services: Services) -> list[Route]:
         *organization_routes.routes(services),
         *cache_routes.routes(services),
         *publish_routes.routes(services),
+        *registry_routes.routes(services),
+        *resolve_routes.routes(services),
     ]
 
 
@@ -95,7 +100,10 @@ def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]
         async with services.database.transaction() as connection:
             await queries.forget_revocations(connection, before)
 
-    return [services.authenticator.record_use, forget_revocations]
+    async def expire_publications() -> None:
+        await expire(services)
+
+    return [services.authenticator.record_use, forget_revocations, expire_publications]
 
 
 async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
