@@ -5,22 +5,17 @@ compressed length must be known before its first byte is sent → hub.
 """
 
 import asyncio
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final
 
 from piste.client.transfer import open_session, upload_nars
+from piste.lib.zstd import zstd
 from piste.nix.narinfo import PathInfo
 from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.store import Store
 from piste.publisher.records import Progress
-
-if sys.version_info >= (3, 14):
-    from compression.zstd import CompressionParameter, ZstdCompressor
-else:
-    from backports.zstd import CompressionParameter, ZstdCompressor
 
 # Level 3 packs faster than a gigabit goes out; 9 saves a tenth and takes five times as long.
 _LEVEL: Final = 3
@@ -80,7 +75,7 @@ def _spool(daemon: Daemon, bundle: Sequence[PathInfo], file: BinaryIO) -> int:
     for info in bundle:
         start = file.tell()
         file.write(bytes(_HEADER))
-        compressor = ZstdCompressor(options={CompressionParameter.compression_level: _LEVEL})
+        compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.compression_level: _LEVEL})
         compressor.set_pledged_input_size(info.nar_size)
         for piece in daemon.nar_from_path(info.path):
             file.write(compressor.compress(piece))
