@@ -1,0 +1,127 @@
+"""Single requests: what is repeated, what is not, and what people are told."""
+
+import socket
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from piste.client.address import parse_address
+from piste.client.api import HubClient
+from piste.client.credentials import Credential
+from piste.lib.errors import AccessError, PisteError, UnreachableError
+from piste.lib.retry import Backoff
+from piste.wire.publication import OpenPublication
+from tests.client.server import Misbehaving, answer, hang_up, serving
+
+STATUS = b'{"logged_in":true,"user":"ada","kind":"user","organizations":["acme"],"expires_at":null}'
+
+
+def client_of(server: Misbehaving, token: str | None = "secret", attempts: int = 3) -> HubClient:
+    credential = Credential(parse_address(server.url), token)
+    return HubClient(credential, backoff=Backoff(attempts, first=0.001), timeout=5)
+
+
+def error_body(ref: str, hint: str | None = None) -> bytes:
+    tail = f',"hint":"{hint}"' if hint else ""
+    return f'{{"error":{{"ref":"{ref}","message":"No."{tail}}}}}'.encode()
+
+
+def test_a_request_carries_the_token_and_is_one_request() -> None:
+    with serving(lambda handler, number: answer(handler, 200, STATUS)) as server:
+        assert client_of(server).status().user == "ada"
+    assert len(server.seen) == 1
+    assert server.seen[0][2]["Authorization"] == "Bearer secret"
+
+
+def test_requests_share_a_connection() -> None:
+    ports = set()
+
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        ports.add(handler.client_address[1])
+        answer(handler, 200, STATUS)
+
+    with serving(behaviour) as server, client_of(server) as client:
+        for _ in range(3):
+            client.get(object, "x")
+    assert len(ports) == 1
+
+
+def test_what_changes_nothing_is_asked_again_when_the_connection_breaks() -> None:
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            hang_up(handler)
+        elif number == 2:
+            answer(handler, 503, b"")
+        else:
+            answer(handler, 200, STATUS)
+
+    with serving(behaviour) as server:
+        assert client_of(server).status().logged_in
+    assert len(server.seen) == 3
+
+
+def test_what_may_have_happened_is_not_asked_again() -> None:
+    with serving(lambda handler, number: hang_up(handler)) as server:
+        with pytest.raises(UnreachableError) as caught:
+            client_of(server).open_publication("acme", "web", OpenPublication("1.0.0"))
+        assert len(server.seen) == 1
+    assert caught.value.exit_code == 4
+
+
+def test_a_hub_that_is_down_is_unreachable_with_a_hint() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = parse_address(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(UnreachableError) as caught:
+            HubClient(Credential(address), backoff=Backoff(2, first=0.001)).status()
+    assert caught.value.ref == "hub-unreachable"
+    assert "/healthz" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "exit_code"),
+    [(401, AccessError, 6), (403, AccessError, 6), (404, PisteError, 1), (409, PisteError, 1)],
+)
+def test_a_refusal_keeps_the_hubs_words(status: int, kind: type[PisteError], exit_code: int) -> None:
+    body = error_body("forbidden", "Ask an admin.")
+    with serving(lambda handler, number: answer(handler, status, body)) as server:
+        with pytest.raises(kind) as caught:
+            client_of(server).status()
+    assert (caught.value.ref, caught.value.message, caught.value.hint) == (
+        "forbidden",
+        "No.",
+        "Ask an admin.",
+    )
+    assert caught.value.exit_code == exit_code
+    assert len(server.seen) == 1
+
+
+def test_a_hub_that_stays_busy_is_an_unknown_outcome() -> None:
+    with serving(lambda handler, number: answer(handler, 503, error_body("overloaded"))) as server:
+        with pytest.raises(UnreachableError):
+            client_of(server).status()
+    assert len(server.seen) == 3
+
+
+def test_somebody_else_who_answers_is_no_hub() -> None:
+    with serving(lambda handler, number: answer(handler, 200, b"<html>")) as server:
+        with pytest.raises(PisteError) as caught:
+            client_of(server).status()
+    assert caught.value.ref == "bad-answer"
+
+
+def test_a_redirect_is_not_followed_so_no_token_goes_elsewhere() -> None:
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        answer(handler, 302, b"", Location="http://other.example.org/")
+
+    with serving(behaviour) as server, pytest.raises(PisteError) as caught:
+        client_of(server).status()
+    assert caught.value.ref == "bad-answer"
+
+
+def test_without_a_token_a_refusal_hints_at_logging_in() -> None:
+    with serving(lambda handler, number: answer(handler, 401, error_body("credential-missing"))) as server:
+        with pytest.raises(AccessError) as caught:
+            client_of(server, token=None).status()
+    assert "Authorization" not in server.seen[0][2]
+    assert "piste login" in (caught.value.hint or "")
