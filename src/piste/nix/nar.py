@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from piste.nix.listing import LISTING_LIMIT, ListingWriter
 
-MAX_DEPTH: Final = 64
+# Directories within directories: Nix 2.34 refuses the 64th, older ones have no limit.
+MAX_DEPTH: Final = 63
 MAX_NAME: Final = 255
 MAX_TARGET: Final = 4095
 MAX_SIZE: Final = 2**63 - 1

@@ -341,12 +341,15 @@ def query_valid_paths(paths: Iterable[StorePath], *, substitute: bool = False) -
 
 
 def add_signatures(path: StorePath, signatures: Iterable[str]) -> bytes:
-    """Answers 1."""
+    """Answers 1. Only for a valid path: on another the daemons up to 2.34 crash."""
     return pack_u64(Op.ADD_SIGNATURES) + pack_string(str(path)) + pack_strings(signatures)
 
 
 def nar_from_path(path: StorePath) -> bytes:
-    """Answers the NAR itself, without its length: a NarParser tells where it ends."""
+    """Answers the NAR itself, without its length: a NarParser tells where it ends.
+
+    Ask before whether the path is valid: the daemon finds out only after it has promised the NAR.
+    """
     return pack_u64(Op.NAR_FROM_PATH) + pack_string(str(path))
 
 

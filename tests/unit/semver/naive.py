@@ -1,5 +1,5 @@
-"""The requirement grammar a second time, in another way: a regular expression for what can be read, and for what
-matches the ranges that each comparator stands for, written out case by case from Cargo's documentation."""
+"""The requirement grammar a second time: a regular expression for what can be read, and, for what matches,
+the ranges that each comparator stands for, written out case by case from Cargo's documentation."""
 
 import re
 from collections.abc import Iterator

@@ -143,4 +143,4 @@ def test_a_rolling_version_tells_its_commit() -> None:
 
 def test_a_version_is_not_compared_with_something_else() -> None:
     with pytest.raises(TypeError):
-        assert Version(1, 2, 3) < "1.2.4"  # type: ignore[operator]
+        assert Version(1, 2, 3) < "1.2.4"
