@@ -1,6 +1,8 @@
 {
   description = "Publish a NixOS configuration once, and every machine that may have it runs it seconds later";
 
+  # Without a flake.lock: who takes Piste as an input lets this follow the nixpkgs of their own, and a first
+  # `nix develop` writes one.
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
   outputs =
