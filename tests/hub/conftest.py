@@ -73,6 +73,20 @@ def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         hub.close()
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A running hub that the tests of a module share; on both engines. Each test makes its own organization."""
+    database = None
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        database = server.create()
+    hub = Hub(tmp_path_factory.mktemp("hub"), database)
+    try:
+        yield hub.start()
+    finally:
+        hub.close()
+
+
 @pytest.fixture
 def with_services(tmp_path: Path, database_url: str | None) -> RunWithServices[Any]:
     """Runs a coroutine with services on a new database, in this process; on both engines."""
