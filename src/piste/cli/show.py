@@ -55,7 +55,9 @@ def error(problem: PisteError, *, as_json: bool = False) -> None:
             body["context"] = problem.context
         sys.stderr.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
         return
-    sys.stderr.write(f"{_paint('error:', '31;1')} {problem.message}  ({problem.ref})\n")
+    first, *more = problem.message.splitlines() or [""]
+    sys.stderr.write(f"{_paint('error:', '31;1')} {first}  ({problem.ref})\n")
+    sys.stderr.writelines(f"{text}\n" for text in more)
     for name, value in problem.context.items():
         sys.stderr.write(f"  {name}: {value}\n")
     if problem.hint:

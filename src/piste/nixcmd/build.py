@@ -19,7 +19,7 @@ def realise(
 
     The status of the result tells whether all went well; which did, the store knows.
     """
-    argv = ["nix-store", "--realise", "--keep-going", *derivations]
+    argv = ["nix-store", "--realise", "--keep-going", "--no-gc-warning", *derivations]
     return run(store, argv, check=False, on_stderr=on_line, settings=settings)
 
 
