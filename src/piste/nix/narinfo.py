@@ -42,8 +42,9 @@ class PathInfo:
             raise NarInfoError("the hash of a NAR is a sha256")
         if not 0 < self.nar_size <= MAX_SIZE:
             raise NarInfoError(f"a NAR cannot have {self.nar_size} bytes")
-        # Sorted and each once, as the fingerprint wants them.
-        object.__setattr__(self, "references", tuple(sorted(set(self.references))))
+        # Sorted and each once, as the fingerprint wants them; by their texts, which are quicker to compare.
+        by_name = {path.base_name: path for path in self.references}
+        object.__setattr__(self, "references", tuple(by_name[name] for name in sorted(by_name)))
 
     def fingerprint(self) -> str:
         """The text that signatures are made over. It says nothing of how or where the NAR is kept."""
