@@ -12,7 +12,9 @@ def best(requirement: Requirement, versions: Iterable[Version]) -> Version | Non
     So give the newest publication first.
     """
     chosen: Version | None = None
+    highest = b""
     for version in versions:
-        if (chosen is None or version > chosen) and requirement.matches(version):
-            chosen = version
+        key = version.sort_key()
+        if key > highest and requirement.matches(version):
+            chosen, highest = version, key
     return chosen
