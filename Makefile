@@ -24,7 +24,7 @@ setup-dev: ## set-up for tests and checks: their packages, and the Nix of three 
 
 # A hub, two publications, a host: everything on loopback and in a scratch folder that is removed again.
 demo: setup ## the way of a release from a flake to a running host, in under a minute
-	@$(WITH_NIX) $(BIN)/python examples/demo/run.py $(ARGS)
+	@$(WITH_NIX) $(BIN)/python -m examples.demo.run $(ARGS)
 
 # One worker a core of the smallest machine that we care for; a file's tests stay together, with their hub.
 test: setup-dev ## all tests but the long ones, at most 15 minutes on two cores

@@ -42,7 +42,7 @@ def show_outcome(outcome: Outcome, as_json: bool) -> int:
     else:
         show.line(outcome.result.value)
     if code:
-        show.error(_problem(outcome, sentence))
+        show.error(_problem(outcome, sentence), as_json=as_json)
     return code
 
 
