@@ -76,8 +76,8 @@ class Demo:
     def bring_it_to_life(self) -> None:
         terminal.heading(4, "The host: no flake, no evaluation, no build")
         terminal.explain(
-            "It logs in, and believes from then on what the organization's key has signed. The warning is right:"
-            " this small system holds no piste; a real one would."
+            "It logs in, and believes from then on what the organization's key has signed. The warning is"
+            " right: this small system holds no piste; a real one would."
         )
         self.port = scratch.give_port(self.host)
         self.host.run("piste login --token-file host.token")
