@@ -17,7 +17,8 @@ from piste.nix.flake_ref import FlakeRefError, Reference, format_attribute_path,
 from piste.nix.signature import PublicKey, SignatureKeyError, verify_any
 from piste.nix.store_path import StorePath, StorePathError
 from piste.nixcmd.settings import trusted_public_keys
-from piste.semver.requirement import exact_version
+from piste.semver.requirement import Requirement, RequirementError, exact_version, strip_url_form
+from piste.semver.version import Version, VersionError
 from piste.wire.resolution import Resolution
 from piste.wire.statement import Statement, StatementError, decode_statement
 
@@ -58,6 +59,7 @@ def authorise(
     )
     statement, key = _verified(resolution, host)
     _agree(resolution, statement)
+    _answers(reference, statement)
     asked_exactly = exact_version(reference.requirement) is not None if exact is None else exact
     authorised = Authorised(resolution, statement, key.name, asked_exactly)
     if not asked_exactly:
@@ -145,6 +147,26 @@ def _agree(resolution: Resolution, statement: Statement) -> None:
         StorePath.parse(statement.store_path)
     except StorePathError as error:
         raise PisteError("bad-statement", f"The statement names no store path: {error}.") from error
+
+
+def _answers(reference: Reference, statement: Statement) -> None:
+    """An organization signs all its releases: a genuine statement about another must not pass for this."""
+    asked = f"{reference.organization}/{reference.project}".lower()
+    told = f"{statement.organization}/{statement.project}".lower()
+    try:
+        # As the hub reads it, which also takes the forms that stand in addresses.
+        wanted = Requirement.parse(strip_url_form(reference.requirement))
+        fits = wanted.matches(Version.parse(statement.version))
+    except (RequirementError, VersionError) as error:
+        raise PisteError("bad-statement", f"The hub's answer can't be used: {error}.") from error
+    if asked != told or format_attribute_path(reference.attribute) != statement.attribute_path or not fits:
+        raise AccessError(
+            "statement-differs",
+            f"The hub answered {reference} with {statement.organization}/{statement.project}"
+            f"/={statement.version}#{statement.attribute_path}, which is something else.",
+            hint="The hub, or something between it and this host, changed the answer. Nothing was"
+            " downloaded.",
+        )
 
 
 def _not_older(statement: Statement, history: Iterable[Deployment]) -> None:
