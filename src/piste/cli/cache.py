@@ -33,7 +33,7 @@ def info(
     try:
         store_path = StorePath.parse(path)
     except StorePathError as error:
-        raise UsageError("bad-path", f"{path!r} is not a store path: {error}.") from error
+        raise UsageError("bad-path", f"{error}.") from error
     place = ("cache", *parse_project(name)) if name else ()
     with connect(hub, token_file) as client:
         try:

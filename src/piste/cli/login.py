@@ -147,7 +147,7 @@ def _parse_key(text: str) -> PublicKey:
     try:
         return PublicKey.parse(text)
     except SignatureKeyError as error:
-        raise UsageError("bad-key", f"{text!r} is not a public key: {error}.") from error
+        raise UsageError("bad-key", f"{text!r}: {error}.") from error
 
 
 def _teach_nix(address: HubAddress, token: str, answer: Status, keys: dict[str, list[str]]) -> list[Path]:

@@ -115,12 +115,13 @@ def run(arguments: list[str]) -> int:
 
 def as_problem(error: Exception, arguments: list[str]) -> PisteError | None:
     """The error that a person is shown for any exception; None where a trace is asked for."""
+    if isinstance(error, CycloptsError):
+        error = UsageError("usage", str(error))
+    if isinstance(error, UsageError) and error.hint is None:
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        error.hint = f"`{f'piste {verb}'.strip()} --help` explains the command."
     if isinstance(error, PisteError):
         return error
-    if isinstance(error, CycloptsError):
-        verbs = [word for word in arguments if not word.startswith("-")][:1]
-        command = " ".join(["piste", *verbs])
-        return UsageError("usage", str(error), hint=f"`{command} --help` explains the command.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" ({error.filename})" if error.filename else ""
         return PisteError(

@@ -115,7 +115,7 @@ def add(
         try:
             PublicKey.parse(key)
         except SignatureKeyError as error:
-            raise UsageError("bad-key", f"{key!r} is not a public key: {error}.") from error
+            raise UsageError("bad-key", f"{key!r}: {error}.") from error
     with connect(hub, token_file) as client:
         added = client.add_upstream(name, NewUpstream(url, list(keys)))
     if as_json:

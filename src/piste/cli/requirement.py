@@ -36,7 +36,7 @@ def requirement(
     try:
         wanted = Requirement.parse(text)
     except RequirementError as error:
-        raise UsageError("bad-requirement", f"{text!r} is not a requirement: {error}.") from error
+        raise UsageError("bad-requirement", f"{error}.") from error
     if project is not None:
         organization, name = parse_project(project)
         with connect(hub, token_file) as client:
@@ -60,4 +60,4 @@ def _parse(text: str) -> Version:
     try:
         return Version.parse(text.removeprefix("v"))
     except VersionError as error:
-        raise UsageError("bad-version", f"{text!r} is not a version: {error}.") from error
+        raise UsageError("bad-version", f"{error}.") from error

@@ -62,9 +62,7 @@ def _version(wish: Wish, checkout: git.Checkout | None) -> str:
         try:
             return str(Version.parse(wish.version.removeprefix("v")))
         except VersionError as error:
-            raise UsageError(
-                "bad-version", f"{wish.version!r} is not a version: {error}.", hint="For example 1.4.0."
-            ) from error
+            raise UsageError("bad-version", f"{error}.", hint="For example 1.4.0.") from error
     if checkout is None:
         raise UsageError(
             "no-commit",

@@ -1,0 +1,140 @@
+"""The command as a whole: help, usage errors, exit codes, start-up."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from piste.cli import main
+from piste.cli.manual import page
+from tests.running.command import PISTE, Person
+
+VERBS = [name for name, _, _ in (*main._VERBS, *main._GROUPS)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(person: Person, verb: str) -> None:
+    done = person.succeed(verb, "--help")
+    assert done.stdout.startswith(f"Usage: piste {verb}")
+    if verb != "hub":
+        assert "For example" in done.stdout or verb in ("logout", "cache"), "an example teaches most"
+
+
+def test_without_a_verb_the_list_of_verbs_is_shown(person: Person) -> None:
+    shown = person.succeed().stdout
+    assert all(f" {verb} " in shown for verb in VERBS)
+
+
+def test_the_version_is_one_line(person: Person) -> None:
+    assert re.fullmatch(r"piste \d+\.\d+\.\d+\S*\n", person.succeed("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-verb",),
+        ("resolve",),
+        ("resolve", "--no-such-option"),
+        ("resolve", "acme/web/1#x"),  # no hub
+        ("resolve", "not a reference", "--hub", "http://127.0.0.1:1"),
+        ("resolve", "acme/web", "--hub", "http://127.0.0.1:1"),
+        ("resolve", "acme/web#x", "--hub", "nonsense"),
+        ("publish", "--name", "acme/web"),
+        ("publish", "--name", "acme", "--version", "1.0.0"),
+        ("publish", "--name", "acme/web", "--version", "1.0.0", "--rolling"),
+        ("requirement", "not a requirement", "1.0.0"),
+        ("requirement", "1", "not-a-version"),
+        ("yank", "acme/web/1", "--hub", "http://127.0.0.1:1"),
+        ("token", "create", "--kind", "resolve-only", "--org", "acme", "--description", "x"),
+        ("token", "create", "--kind", "user", "--org", "acme", "--description", "x", "--requirement", "1"),
+        ("token", "create", "--kind", "user", "--org", "acme", "--description", "x", "--expires", "soon"),
+    ],
+)
+def test_a_mistake_in_the_command_ends_with_2_and_says_what_to_do(
+    person: Person, arguments: tuple[str, ...]
+) -> None:
+    done = person.piste(*arguments)
+    assert (done.code, done.stdout) == (2, "")
+    assert re.match(r"error: .+  \([a-z-]+\)\n", done.stderr)
+    assert "hint: " in done.stderr or "requirement" in done.stderr or "token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_with_json_an_error_is_one_object_on_standard_error(person: Person) -> None:
+    done = person.piste("resolve", "acme/web/1#x", "--json", "--hub", "http://127.0.0.1:1")
+    assert (done.code, done.stdout) == (4, "")
+    assert set(json.loads(done.stderr)["error"]) == {"ref", "message", "hint"}
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{PISTE} man | head -1"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+
+
+def test_single_requests_start_without_the_heavy_client() -> None:
+    code = (
+        "import sys; from piste.cli.main import run; run(['resolve', 'a/b/1#c', '--hub', 'http://127.0.0.1:1']);"
+        "print([m for m in ('aiohttp', 'asyncio', 'rich.console', 'cryptography', 'backports.zstd')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_resolve_starts_in_a_fifth_of_a_second(person: Person) -> None:
+    """The best of several runs: other work on the machine only ever makes it slower."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        person.piste("resolve", "acme/web/1")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.35, times
+
+
+def test_the_manual_page_has_every_verb_and_every_exit_status() -> None:
+    text = "\n".join(page())
+    assert all(f".SS piste {verb}" in text for verb in VERBS)
+    assert text.count("\\fB") > 100
+    assert ".SH EXIT STATUS" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_know_the_verbs(person: Person, shell: str) -> None:
+    script = person.succeed("completion", shell).stdout
+    assert all(verb in script for verb in VERBS)
+
+
+def test_a_completion_script_is_one_that_bash_can_read(person: Person) -> None:
+    script = person.succeed("completion", "bash").stdout
+    done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_requirements_are_explained_without_a_hub(person: Person) -> None:
+    done = person.succeed("requirement", ">=1, <3", "1.0.0", "v2.9.9", "3.0.0", "2.0.0-rc.1", "--json")
+    assert [row["matches"] for row in done.json] == [True, True, False, False]
+    assert [row["version"] for row in done.json] == ["1.0.0", "v2.9.9", "3.0.0", "2.0.0-rc.1"]
+
+
+def test_an_unexpected_error_is_still_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PISTE_DEBUG", raising=False)
+    problem = main.as_problem(RuntimeError("odd"), [])
+    assert problem is not None and problem.ref == "internal-error"
+    monkeypatch.setenv("PISTE_DEBUG", "1")
+    assert main.as_problem(RuntimeError("odd"), []) is None
+
+
+def test_a_full_disk_says_so() -> None:
+    import errno
+
+    problem = main.as_problem(OSError(errno.ENOSPC, "No space left on device", "/x"), [])
+    assert problem is not None and problem.ref == "disk-full"
+    assert "/x" in problem.message
