@@ -2,7 +2,6 @@
 
 import base64
 import socket
-import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -73,17 +72,16 @@ def test_no_character_of_a_closure_token_can_be_changed() -> None:
     assert read_closure_token(text[:-1]) is None
 
 
-def test_a_closure_token_is_checked_within_fifty_microseconds(with_services: RunWithServices[None]) -> None:
-    async def measure(services: Services) -> None:
+def test_a_closure_token_is_checked_without_asking_the_database(with_services: RunWithServices[None]) -> None:
+    async def check(services: Services) -> None:
         text, _ = await services.closures.issue(_nobody(), new_id(services.clock()), CLAIMS.manifest)
         await services.revocations.refresh()
         await services.closures.check(text)
-        started = time.perf_counter()
-        for _ in range(1000):
-            await services.closures.check(text)
-        assert (time.perf_counter() - started) / 1000 < 500e-6  # ten times what it takes on a quiet machine
+        # Whoever asks a closed database fails.
+        await services.database.close()
+        assert (await services.closures.check(text)).kind is Kind.CLOSURE
 
-    with_services(measure)
+    with_services(check)
 
 
 def test_a_closure_token_ends_after_its_hour(with_services: RunWithServices[None]) -> None:

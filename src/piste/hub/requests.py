@@ -70,6 +70,8 @@ def request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
 def client_address(peer: str, headers: Sequence[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
     """The client's address for logs: X-Forwarded-For is read from its end, as far as trusted proxies wrote
     it."""
+    if not trusted:
+        return peer
     forwarded = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
     address = peer
     for hop in reversed([hop.strip() for hop in forwarded.split(",")]):

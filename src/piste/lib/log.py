@@ -9,6 +9,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 _TOKEN: Final = re.compile(r"piste_(user|resolve|closure)_[A-Za-z0-9_-]+")
@@ -21,8 +22,7 @@ def configure(level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            without_secrets,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -30,9 +30,7 @@ def configure(level: str = "info") -> None:
     )
 
 
-def without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The last resort; nothing should ever log a token."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = _TOKEN.sub(r"piste_\1_…", value)
-    return event
+def render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """The line. Nothing should ever log a token; this is the last resort."""
+    line = msgspec.json.encode(event, enc_hook=repr).decode()
+    return _TOKEN.sub(r"piste_\1_…", line) if "piste_" in line else line

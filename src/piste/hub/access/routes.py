@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import msgspec
 from starlette.responses import Response
 
 from piste.hub.access import queries, token_queries, token_rules
@@ -45,54 +46,63 @@ async def _create(services: Services, exchange: Exchange) -> Response:
     asked = await read_json(exchange, NewToken)
     kind = token_rules.check_kind(asked)
     seconds = token_rules.lifetime(kind, asked.expires_in)
-    person: str | None = None
-    project: Project | None = None
-    bounds: TokenBounds | None = None
     if kind is Kind.USER:
         person = await _person(services, exchange, asked)
+        created = await _add(services, exchange, asked, seconds, person=person)
     else:
         services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
         bounds = token_rules.check_bounds(asked)
         project = await _project(services, exchange, asked.project or "")
-    now = services.clock()
-    text, id_, expires_at = make_token(kind), new_id(now), now + seconds * SECOND
-    async with services.database.transaction() as connection:
-        await token_queries.add_token(
-            connection,
-            (
-                id_,
-                kind,
-                hash_token(text),
-                exchange.organization.id,
-                person,
-                project.id if project else None,
-                bounds.requirement if bounds else None,
-                bounds.attribute if bounds else None,
-                bounds.minimum_version if bounds else None,
-                asked.description,
-                exchange.actor.person,
-                now,
-                expires_at,
-            ),
-        )
-    allowed: list[str] = []
-    if bounds and project:
+        created = await _add(services, exchange, asked, seconds, project=project, bounds=bounds)
         published = await token_queries.release_versions(services.database, project.id)
         allowed = token_rules.allowed_versions(bounds, published)
+        created = msgspec.structs.replace(created, allowed_versions=allowed)
+    return json_response(created, 201, {"Cache-Control": "no-store"})
+
+
+async def _add(
+    services: Services,
+    exchange: Exchange,
+    asked: NewToken,
+    seconds: int,
+    *,
+    person: str | None = None,
+    project: Project | None = None,
+    bounds: TokenBounds | None = None,
+) -> CreatedToken:
+    """Make the token and its row; the only place that knows its text."""
+    now = services.clock()
+    kind, organization = Kind(asked.kind), exchange.organization
     created = CreatedToken(
-        id=id_,
-        token=text,
+        id=new_id(now),
+        token=make_token(kind),
         kind=kind,
-        organization=exchange.organization.name,
+        organization=organization.name,
         project=project.name if project else None,
         requirement=bounds.requirement if bounds else None,
         attribute=bounds.attribute if bounds else None,
         description=asked.description,
-        expires_at=expires_at,
+        expires_at=now + seconds * SECOND,
         minimum_version=bounds.minimum_version if bounds else None,
-        allowed_versions=allowed,
     )
-    return json_response(created, 201, {"Cache-Control": "no-store"})
+    row = token_queries.TokenRow(
+        id=created.id,
+        kind=kind,
+        hash=hash_token(created.token),
+        organization=organization.id,
+        person=person,
+        project=project.id if project else None,
+        requirement=created.requirement,
+        attribute=created.attribute,
+        minimum_version=created.minimum_version,
+        description=asked.description,
+        created_by=exchange.actor.person,
+        created_at=now,
+        expires_at=created.expires_at,
+    )
+    async with services.database.transaction() as connection:
+        await token_queries.add_token(connection, row)
+    return created
 
 
 async def _person(services: Services, exchange: Exchange, asked: NewToken) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from piste.hub.db.base import Connection, Database, Row
 
 _SELECT = """SELECT t.id, t.kind, t.organization, o.name AS organization_name, t.person,
@@ -26,14 +28,30 @@ async def token_of(database: Database, organization: str, id_: str) -> Row | Non
     return await database.one(_ONE, organization, id_)
 
 
-async def add_token(connection: Connection, values: Sequence[str | int | bytes | None]) -> None:
-    """id, kind, hash, organization, person, project, requirement, attribute, minimum_version, description,
-    created_by, created_at, expires_at."""
+class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a new token."""
+
+    id: str
+    kind: str
+    hash: bytes
+    organization: str | None = None
+    person: str | None = None
+    project: str | None = None
+    requirement: str | None = None
+    attribute: str | None = None
+    minimum_version: str | None = None
+    description: str
+    created_by: str | None
+    created_at: int
+    expires_at: int | None
+
+
+async def add_token(connection: Connection, row: TokenRow) -> None:
     await connection.run(
         """INSERT INTO token (id, kind, hash, organization, person, project, requirement, attribute,
                minimum_version, description, created_by, created_at, expires_at)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
-        *values,
+        *msgspec.structs.astuple(row),
     )
 
 

@@ -21,24 +21,17 @@ async def make_admin_token(services: Services) -> str:
     text = make_token(Kind.USER)
     async with services.database.transaction() as connection:
         person = await _admin(connection, now)
-        await token_queries.add_token(
-            connection,
-            (
-                new_id(now),
-                Kind.USER,
-                hash_token(text),
-                None,
-                person,
-                None,
-                None,
-                None,
-                None,
-                "admin-token",
-                person,
-                now,
-                now + HOUR,
-            ),
+        row = token_queries.TokenRow(
+            id=new_id(now),
+            kind=Kind.USER,
+            hash=hash_token(text),
+            person=person,
+            description="admin-token",
+            created_by=person,
+            created_at=now,
+            expires_at=now + HOUR,
         )
+        await token_queries.add_token(connection, row)
     return text
 
 
