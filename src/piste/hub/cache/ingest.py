@@ -23,6 +23,8 @@ from piste.nix.reference_scan import KnownHashParts, ReferenceScanner
 
 # A NAR larger than this is refused whoever sends it.
 NAR_LIMIT: Final = 64 << 30
+# How much larger than its NAR a compressed file may be, beside a sixteenth: what a decompressor holds back.
+PADDING: Final = 1 << 20
 # Level 3 for what stock clients send in another compression: fast, and what Nix's own writer takes for zstd.
 LEVEL: Final = 3
 
@@ -71,6 +73,7 @@ class Intake:
                 self._write(data)
             for piece in self._plain.feed(data):
                 self._take(piece)
+            self._check_padding()
         except DecompressError as error:
             self.discard()
             raise HubError("bad-nar", f"The NAR can't be decompressed: {error}.") from error
@@ -93,6 +96,16 @@ class Intake:
             self._scanner.feed(piece)
         if self._compressor is not None:
             self._write(self._compressor.compress(piece))
+
+    def _check_padding(self) -> None:
+        """A zstd file may hold anything beside its frames, and all who have the NAR get the file that came
+        first."""
+        if self._compressor is None and self._file_size > self._nar_size + self._nar_size // 16 + PADDING:
+            raise HubError(
+                "bad-nar",
+                "The compressed NAR is larger than the NAR itself.",
+                hint="Compress it with `zstd`; a file must hold nothing but the NAR.",
+            )
 
     def _write(self, data: bytes) -> None:
         self._file_hash.update(data)
