@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from piste.lib.zstd import zstd
 from piste.nix.store_path import StorePath
 from tests.attacks.answers import declare, finish, publication, put_nar, put_narinfo, upload
 from tests.hub.process import Hub
-from tests.running.closures import Member, file_nar, make_source, new_path
+from tests.running.closures import Member, file_nar, frame, make_source, new_path
 from tests.running.command import Person
 from tests.running.nix import build, configured, content, copy_from, copy_to, has, plant, substitute
 from tests.running.tenants import Tenant
@@ -145,3 +146,18 @@ def test_a_path_that_the_project_has_is_not_replaced_by_putting_it_again(
     assert (refused.status, refused.ref) == (409, "path-conflict")
     served = acme.hub.request("GET", f"{acme.cache_path}/{tool.hash_part}.narinfo", token=acme.token)
     assert evil.nar_hash.nix32() not in served.body.decode()
+
+
+def test_a_nar_that_many_share_can_not_be_made_a_huge_file_by_who_brings_it_first(rival: Tenant) -> None:
+    common = Member(new_path("common", "common"), file_nar(b"what many organizations have"), ())
+    address = publication(rival, "7.0.0")
+    declare(rival, address, [common], common)
+    # A frame that every decompressor skips, and that would be sent to all of them.
+    junk = (0x184D2A50).to_bytes(4, "little") + (4 << 20).to_bytes(4, "little") + bytes(4 << 20)
+    whole = zstd.compress(common.nar)
+    for data in (junk + whole, whole + junk, zstd.compress(b"") * 400_000 + whole):
+        refused = upload(rival, address, frame(common.nar_hash, data))
+        assert (refused.status, refused.ref) == (422, "bad-nar")
+    put = f"{rival.cache_path}/nar/{common.nar_hash.base32}.nar.zst"
+    assert rival.hub.request("PUT", put, token=rival.token, body=junk + whole).status == 422
+    assert upload(rival, address, common.frame).status == 200
