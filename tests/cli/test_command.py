@@ -59,7 +59,7 @@ def test_a_mistake_in_the_command_ends_with_2_and_says_what_to_do(
     done = person.piste(*arguments)
     assert (done.code, done.stdout) == (2, "")
     assert re.match(r"error: .+  \([a-z-]+\)\n", done.stderr)
-    assert "hint: " in done.stderr or "requirement" in done.stderr or "token" in done.stderr
+    assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -83,9 +83,8 @@ def test_single_requests_start_without_the_heavy_client() -> None:
         "print([m for m in ('aiohttp', 'asyncio', 'rich.console', 'cryptography', 'backports.zstd')"
         " if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -61,10 +61,12 @@ def test_what_changes_nothing_is_asked_again_when_the_connection_breaks() -> Non
 
 
 def test_what_may_have_happened_is_not_asked_again() -> None:
-    with serving(lambda handler, number: hang_up(handler)) as server:
-        with pytest.raises(UnreachableError) as caught:
-            client_of(server).open_publication("acme", "web", OpenPublication("1.0.0"))
-        assert len(server.seen) == 1
+    with (
+        serving(lambda handler, number: hang_up(handler)) as server,
+        pytest.raises(UnreachableError) as caught,
+    ):
+        client_of(server).open_publication("acme", "web", OpenPublication("1.0.0"))
+    assert len(server.seen) == 1
     assert caught.value.exit_code == 4
 
 
@@ -84,9 +86,11 @@ def test_a_hub_that_is_down_is_unreachable_with_a_hint() -> None:
 )
 def test_a_refusal_keeps_the_hubs_words(status: int, kind: type[PisteError], exit_code: int) -> None:
     body = error_body("forbidden", "Ask an admin.")
-    with serving(lambda handler, number: answer(handler, status, body)) as server:
-        with pytest.raises(kind) as caught:
-            client_of(server).status()
+    with (
+        serving(lambda handler, number: answer(handler, status, body)) as server,
+        pytest.raises(kind) as caught,
+    ):
+        client_of(server).status()
     assert (caught.value.ref, caught.value.message, caught.value.hint) == (
         "forbidden",
         "No.",
@@ -97,16 +101,20 @@ def test_a_refusal_keeps_the_hubs_words(status: int, kind: type[PisteError], exi
 
 
 def test_a_hub_that_stays_busy_is_an_unknown_outcome() -> None:
-    with serving(lambda handler, number: answer(handler, 503, error_body("overloaded"))) as server:
-        with pytest.raises(UnreachableError):
-            client_of(server).status()
+    with (
+        serving(lambda handler, number: answer(handler, 503, error_body("overloaded"))) as server,
+        pytest.raises(UnreachableError),
+    ):
+        client_of(server).status()
     assert len(server.seen) == 3
 
 
 def test_somebody_else_who_answers_is_no_hub() -> None:
-    with serving(lambda handler, number: answer(handler, 200, b"<html>")) as server:
-        with pytest.raises(PisteError) as caught:
-            client_of(server).status()
+    with (
+        serving(lambda handler, number: answer(handler, 200, b"<html>")) as server,
+        pytest.raises(PisteError) as caught,
+    ):
+        client_of(server).status()
     assert caught.value.ref == "bad-answer"
 
 
@@ -120,8 +128,10 @@ def test_a_redirect_is_not_followed_so_no_token_goes_elsewhere() -> None:
 
 
 def test_without_a_token_a_refusal_hints_at_logging_in() -> None:
-    with serving(lambda handler, number: answer(handler, 401, error_body("credential-missing"))) as server:
-        with pytest.raises(AccessError) as caught:
-            client_of(server, token=None).status()
+    with (
+        serving(lambda handler, number: answer(handler, 401, error_body("credential-missing"))) as server,
+        pytest.raises(AccessError) as caught,
+    ):
+        client_of(server, token=None).status()
     assert "Authorization" not in server.seen[0][2]
     assert "piste login" in (caught.value.hint or "")

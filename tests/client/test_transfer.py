@@ -61,24 +61,30 @@ def test_a_server_without_ranges_makes_it_begin_anew() -> None:
 
 
 def test_more_bytes_than_promised_are_refused() -> None:
-    with serving(lambda handler, number: answer(handler, 200, DATA)) as server:
-        with pytest.raises(PisteError) as caught:
-            fetch(server, size=len(DATA) - 1)
+    with (
+        serving(lambda handler, number: answer(handler, 200, DATA)) as server,
+        pytest.raises(PisteError) as caught,
+    ):
+        fetch(server, size=len(DATA) - 1)
     assert caught.value.ref == "transfer-mismatch"
 
 
 def test_fewer_bytes_than_promised_are_no_success() -> None:
-    with serving(lambda handler, number: answer(handler, 200, DATA[:10])) as server:
-        with pytest.raises(UnreachableError):
-            fetch(server)
+    with (
+        serving(lambda handler, number: answer(handler, 200, DATA[:10])) as server,
+        pytest.raises(UnreachableError),
+    ):
+        fetch(server)
 
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_refused_download_is_not_tried_again(status: int) -> None:
     body = b'{"error":{"ref":"not-found","message":"No."}}'
-    with serving(lambda handler, number: answer(handler, status, body)) as server:
-        with pytest.raises(PisteError) as caught:
-            fetch(server)
+    with (
+        serving(lambda handler, number: answer(handler, status, body)) as server,
+        pytest.raises(PisteError) as caught,
+    ):
+        fetch(server)
     assert (caught.value.ref, len(server.seen)) == ("not-found", 1)
 
 
@@ -94,9 +100,11 @@ def test_a_full_disk_is_not_taken_for_a_broken_network() -> None:
         async with open_session(secure=False) as session:
             await download(session, server.url, Full(), backoff=QUICK)
 
-    with serving(lambda handler, number: answer(handler, 200, DATA)) as server:
-        with pytest.raises(OSError) as caught:
-            asyncio.run(run(server))
+    with (
+        serving(lambda handler, number: answer(handler, 200, DATA)) as server,
+        pytest.raises(OSError) as caught,
+    ):
+        asyncio.run(run(server))
     assert caught.value.errno == errno.ENOSPC
     assert len(server.seen) == 1
 
