@@ -75,7 +75,7 @@ def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared_hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A running hub that the tests of a module share; on both engines. Each test makes its own organization."""
+    """A running hub that the tests of a module share; on both engines. Each makes its own organization."""
     database = None
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")

@@ -1,4 +1,5 @@
-"""What is uploaded as a NAR is verified before it counts, and leaves nothing behind when it is not what was declared."""
+"""What is uploaded as a NAR is verified before it counts, and leaves nothing behind when it is not what was
+declared."""
 
 import os
 import socket
@@ -126,7 +127,7 @@ def test_a_zstd_bomb_is_stopped_at_the_size_that_was_declared(acme: Acme) -> Non
 def test_a_window_that_would_take_too_much_memory_is_refused(acme: Acme) -> None:
     one = member("app", "window", os.urandom(100_000))
     filling = open_with(acme, one)
-    options = {
+    options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: 1,
         zstd.CompressionParameter.window_log: 27,
         zstd.CompressionParameter.content_size_flag: 0,

@@ -1,4 +1,6 @@
-"""Paths that a trusted upstream holds are pinned, not stored; a word that doesn't hold means an upload like any other."""
+"""Paths that a trusted upstream holds are pinned, not stored; a word that doesn't hold means an upload like
+any other.
+"""
 
 from collections.abc import Callable
 from typing import Any

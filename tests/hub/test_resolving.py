@@ -1,4 +1,6 @@
-"""A reference resolves to the highest release that its requirement allows, and says no more than its reader may know."""
+"""A reference resolves to the highest release that its requirement allows, and says no more than its reader
+may know.
+"""
 
 from typing import Any
 
