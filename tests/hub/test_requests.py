@@ -14,7 +14,9 @@ import pytest
 from starlette.responses import Response
 
 from piste.hub import requests
-from piste.hub.access.records import Permission
+from piste.hub.access.records import Kind, Permission
+from piste.hub.access.token_text import make_token
+from piste.hub.app import routes
 from piste.hub.dispatch import Dispatch
 from piste.hub.errors import HubError
 from piste.hub.requests import BoundedBody, client_address, parse_networks
@@ -150,3 +152,30 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(tmp_path: Path, options:
     failed = Hub(tmp_path / "hub").command("serve", *options, check=False)
     assert failed.returncode == 2, failed.stderr
     assert "hint" in failed.stderr or "error" in failed.stderr
+
+
+def test_a_narinfo_is_missing_and_not_an_error_while_the_database_is_away(
+    with_services: RunWithServices[None],
+) -> None:
+    async def work(services: Services) -> None:
+        dispatch = Dispatch(services, routes(services))
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await services.database.close()
+        header = (b"authorization", b"Bearer " + make_token(Kind.USER).encode())
+        for target in ("/cache/acme/web/", "/"):
+            path = f"{target}{'0' * 32}.narinfo".encode()
+            await dispatch(
+                {"type": "http", "method": "GET", "raw_path": path, "headers": [header], "client": None},
+                receive,
+                send,
+            )
+        assert [message["status"] for message in sent if "status" in message] == [404, 404]
+
+    with_services(work)

@@ -79,7 +79,6 @@ class Application:
 
     async def _live(self, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:
         await receive()
-        await self.services.revocations.refresh()
         tasks = [
             asyncio.create_task(self.services.revocations.watch()),
             *(asyncio.create_task(_repeat(work)) for work in _housekeeping(self.services)),
@@ -89,7 +88,10 @@ class Application:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.services.authenticator.record_use()
+        try:
+            await self.services.authenticator.record_use()
+        except Exception as error:
+            _log.warning("housekeeping-failed", error=type(error).__name__)
         await send({"type": "lifespan.shutdown.complete"})
 
 

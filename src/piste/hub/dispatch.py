@@ -98,10 +98,12 @@ class Dispatch:
         route: Route | None = None
         try:
             match = _match(self.router, scope["raw_path"])
+            route = match.route(scope["method"])
+            line.route = route.pattern if route is not None else "-"
             actor = await self._services.authenticator.authenticate(scope["headers"])
             line.token = actor.token or (actor.closure.parent if actor.closure else None)
-            route = _route(match, scope["method"])
-            line.route = route.pattern
+            if route is None:
+                raise _no_route(match, scope["method"])
             check_declared_length(scope["headers"], route.body_limit)
             body = BoundedBody(receive, route.body_limit)
             parameters = match.parameters(route)
@@ -192,19 +194,14 @@ def _match(router: Router, raw_path: bytes) -> Match:
         return NO_MATCH
 
 
-def _route(match: Match, method: str) -> Route:
+def _no_route(match: Match, method: str) -> HubError:
     if not match.routes:
-        raise not_found()
-    route = match.routes.get(method)
-    if route is None and method == "HEAD":
-        route = match.routes.get("GET")
-    if route is None:
-        raise HubError(
-            "method-not-allowed",
-            f"{method} is not possible here.",
-            hint=f"Possible: {', '.join(sorted(match.routes))}.",
-        )
-    return route
+        return not_found()
+    return HubError(
+        "method-not-allowed",
+        f"{method} is not possible here.",
+        hint=f"Possible: {', '.join(sorted(match.routes))}.",
+    )
 
 
 def _decide(

@@ -77,6 +77,10 @@ class Match:
     values: tuple[str, ...]
     tail: str
 
+    def route(self, method: str) -> Route | None:
+        """The route of a method; HEAD goes where GET goes."""
+        return self.routes.get(method) or (self.routes.get("GET") if method == "HEAD" else None)
+
     def parameters(self, route: Route) -> dict[str, str]:
         return dict(zip(_parameter_names(route.pattern), self.values, strict=True))
 

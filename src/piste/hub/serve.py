@@ -43,9 +43,12 @@ async def _serve(settings: Settings) -> None:
     settings = replace(settings, listen_port=port)
     if not settings.public_url:
         settings = replace(settings, public_url=settings.default_url())
+        if _is_wildcard(settings.listen_host):
+            sys.stderr.write("Clients can't use this address: set --public-url to the one that they reach.\n")
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         services = await build(settings, stack)
+        await services.revocations.refresh()
         server = _Server(Application(services), listener, settings)
         await _run(server, settings)
 
@@ -102,6 +105,10 @@ class _Server(Server):
         )
         sys.stderr.flush()
         systemd.notify("READY=1")
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in ("0.0.0.0", "::")  # noqa: S104 -- it is compared, not listened on
 
 
 def _listen(settings: Settings) -> socket.socket:

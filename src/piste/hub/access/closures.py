@@ -2,6 +2,7 @@
 what was read once is kept, within bounds.
 """
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class ClosureTokens:
         self._keys: dict[int, bytes] = {}
         self._contents: OrderedDict[str, ClosureContents] = OrderedDict()
         self._kept_paths = 0
+        self._loading: dict[str, asyncio.Task[ClosureContents | None]] = {}
 
     async def issue(self, actor: Actor, project: str, manifest: str) -> tuple[str, int]:
         """A token that reads the closure of a manifest (`sha256:<hex>`) of a project (id) for an hour, and
@@ -85,17 +87,22 @@ class ClosureTokens:
         if (kept := self._contents.get(manifest)) is not None:
             self._contents.move_to_end(manifest)
             return kept
+        # A client asks for many paths of a new closure at once; its manifest is read for all of them once.
+        loading = self._loading.get(manifest)
+        if loading is None:
+            loading = self._loading[manifest] = asyncio.create_task(self._load(manifest))
+            loading.add_done_callback(lambda _: self._loading.pop(manifest, None))
+        return await asyncio.shield(loading)
+
+    async def _load(self, manifest: str) -> ClosureContents | None:
         data = await self._objects.read(f"manifest/{manifest.removeprefix('sha256:')}.json")
         if data is None:
             return None
         try:
-            paths = decode_manifest(data, manifest).paths
+            # Tens of thousands of paths take too long for the event loop.
+            found = await asyncio.to_thread(_contents, data, manifest)
         except ManifestError:
             return None
-        found = ClosureContents(
-            hash_parts=frozenset(entry.path[:32] for entry in paths),
-            nar_hashes=frozenset(entry.nar_hash for entry in paths),
-        )
         self._keep(manifest, found)
         return found
 
@@ -136,6 +143,14 @@ class ClosureTokens:
         while self._kept_paths > _MAX_PATHS and len(self._contents) > 1:
             _, dropped = self._contents.popitem(last=False)
             self._kept_paths -= len(dropped.hash_parts)
+
+
+def _contents(data: bytes, manifest: str) -> ClosureContents:
+    paths = decode_manifest(data, manifest).paths
+    return ClosureContents(
+        hash_parts=frozenset(entry.path[:32] for entry in paths),
+        nar_hashes=frozenset(entry.nar_hash for entry in paths),
+    )
 
 
 def unknown_credential() -> HubError:
