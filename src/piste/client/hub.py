@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from piste.client.address import HubAddress, require_safe, segments
+from piste.client.address import HubAddress, parse_address, require_safe, segments
 from piste.client.credentials import Credential
+from piste.client.proxy import proxy_for
 from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.lib.retry import Backoff
 from piste.wire.errors import ErrorBody, Problem
@@ -205,7 +206,13 @@ def connect(address: HubAddress, timeout: float) -> http.client.HTTPConnection:
     if address.scheme == "http":
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
     context = tls_context()
-    return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+    proxy = proxy_for(address.url)
+    if proxy is None:
+        return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+    way = parse_address(proxy)
+    connection = http.client.HTTPSConnection(way.host, way.port, timeout=timeout, context=context)
+    connection.set_tunnel(address.host, address.port)  # TLS then goes through it to the hub itself
+    return connection
 
 
 def tls_context() -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from piste.client.hub import answer_error, tls_context, unreachable
+from piste.client.proxy import proxy_for
 from piste.lib.errors import PisteError
 from piste.lib.retry import Backoff
 from piste.wire.publication import UploadedNars
@@ -116,7 +117,7 @@ class _Download:
             headers["Range"] = f"bytes={self.received}-"
             if self._tag:
                 headers["If-Range"] = self._tag
-        async with self._session.get(self._url, headers=headers) as response:
+        async with self._session.get(self._url, headers=headers, proxy=proxy_for(self._url)) as response:
             if response.status in _PASSING:
                 raise aiohttp.ClientPayloadError(f"status {response.status}")
             if response.status == 416 and self.received == self._size:
@@ -157,7 +158,7 @@ async def fetch_text(
     waits = Backoff().waits()
     while True:
         try:
-            async with session.get(url, headers=headers) as response:
+            async with session.get(url, headers=headers, proxy=proxy_for(url)) as response:
                 if response.status == 200:
                     data = await response.content.read(_SMALL_ANSWER)
                     return data.decode() if response.content.at_eof() else None
@@ -197,7 +198,9 @@ async def upload(
                     await progress(len(data))
 
         try:
-            async with session.request(method, url, data=pieces(), headers=sent) as response:
+            async with session.request(
+                method, url, data=pieces(), headers=sent, proxy=proxy_for(url)
+            ) as response:
                 answer = await response.content.read(_SMALL_ANSWER)
                 if response.status < 300:
                     return answer
