@@ -5,6 +5,8 @@ NAR's hash as it reads. We check hash and size too, so that the message can say 
 imported before something failed stays, complete and unrooted; the next attempt goes on from there.
 """
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +24,7 @@ from piste.lib.errors import PisteError, UsageError
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import PathInfo
 from piste.nix.store_path import StorePath
-from piste.nixcmd.build import add_root
+from piste.nixcmd.build import add_root, delete_paths
 from piste.nixcmd.daemon import Daemon, Item
 from piste.wire.manifest import Manifest
 from piste.wire.resolution import NarSource
@@ -107,7 +109,11 @@ class Fetching:
             try:
                 self.daemon().add_multiple(count, self._items(plan, supply.take))
             except PisteError as error:
+                self._discard_halves(plan)
                 raise _explained(error) from error
+            except BaseException:
+                self._discard_halves(plan)
+                raise
         return self._bytes
 
     def _items(self, plan: Plan, take: Callable[[int], Iterator[bytes]]) -> Iterator[Item]:
@@ -116,6 +122,18 @@ class Fetching:
             yield info, unpack(take(order), plan.sources[place].compression, info)
             self._paths += 1
             self._tell()
+
+    def _discard_halves(self, plan: Plan) -> None:
+        """Nix leaves what it was writing until its next garbage collection, which is long on a full disk."""
+        self.daemon().close()
+        store = self._host.store
+        paths = [StorePath.from_base_name(plan.manifest.paths[place].path) for place in plan.missing]
+        written = [path for path in paths if os.path.lexists(store.real_path(str(path)))]
+        with contextlib.suppress(PisteError):
+            with Daemon(store) as daemon:
+                halves = set(written) - daemon.query_valid_paths(written)
+            if halves:
+                delete_paths(store, sorted(map(str, halves)))
 
     def _count(self, size: int) -> None:
         self._bytes += size

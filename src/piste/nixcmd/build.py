@@ -28,6 +28,11 @@ def add_root(store: Store, path: str, link: Path) -> None:
     run(store, ["nix-store", "--realise", path, "--add-root", str(link)])
 
 
+def delete_paths(store: Store, paths: Sequence[str]) -> Completed:
+    """Delete paths that nothing needs; whether all could be, the status tells."""
+    return run(store, ["nix-store", "--delete", *paths], check=False)
+
+
 def set_profile(store: Store, profile: Path, path: str) -> None:
     """Make `path` the newest generation of a profile."""
     run(store, ["nix-env", "--profile", str(profile), "--set", path])

@@ -6,6 +6,7 @@ is configured, unless the caller says otherwise and is trusted. Blocking, and fo
 
 import contextlib
 import fcntl
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
@@ -28,6 +29,7 @@ _AHEAD: Final = 128
 _PIECE: Final = 256 * 1024
 _FRAME: Final = 64 * 1024  # small pieces are gathered up to this
 _PIPE: Final = 1 << 20  # the most that Linux gives an ordinary user; pieces then pass in fewer turns
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")  # which a daemon sends whatever its output is
 _FAREWELL: Final = 5.0  # seconds until a daemon that was told goodbye is ended
 
 
@@ -35,7 +37,7 @@ class StoreRefusedError(PisteError):
     """Nix refused an operation; the message is its own."""
 
     def __init__(self, message: str) -> None:
-        text = message.strip().removeprefix("error: ")
+        text = _COLOURS.sub("", message).strip().removeprefix("error: ")
         hint = None
         if "signature" in text:
             hint = (
