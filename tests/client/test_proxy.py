@@ -1,5 +1,6 @@
 """Proxies come from the usual variables, and TLS goes through them to the hub itself."""
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -29,7 +30,7 @@ def test_without_variables_everything_is_reached_directly() -> None:
 def test_the_variables_are_followed_and_this_machine_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example.org:3128")
     monkeypatch.setenv("no_proxy", "internal.example.org,.lan")
-    assert proxy_for("https://hub.example.org/x") == "http://proxy.example.org:3128"
+    assert proxy_for("https://hub.example.org/x?a=b") == "http://proxy.example.org:3128"
     assert proxy_for("https://internal.example.org") is None
     assert proxy_for("https://hub.lan") is None
     assert proxy_for("https://127.0.0.1:8443") is None
@@ -60,9 +61,10 @@ def tunnelling(target: tuple[str, int]) -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # either side may go first
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
 
     def run() -> None:
         client, _ = listener.accept()
@@ -99,4 +101,4 @@ def test_tls_goes_through_a_proxy_to_the_hub_itself(tls_hub: tuple[Hub, Path], t
         extra = {"SSL_CERT_FILE": str(certificate), "https_proxy": proxy}
         person = Person(tmp_path / "person", f"https://hub.example.org:{port}", hub.admin, extra=extra)
         assert person.succeed("status", "--json").json["logged_in"]
-    assert asked == [f"CONNECT hub.example.org:{port} HTTP/1.1"]
+    assert asked[0].startswith(f"CONNECT hub.example.org:{port} HTTP/1.")

@@ -136,9 +136,7 @@ def test_without_nix_the_error_says_what_is_missing(monkeypatch: pytest.MonkeyPa
     assert caught.value.ref == "nix-missing"
 
 
-@pytest.mark.parametrize(
-    "text", ["s3://bucket", "https://cache.example.org", "local?root=relative", "nonsense"]
-)
+@pytest.mark.parametrize("text", ["s3://bucket", "https://example.org", "local?root=relative", "nonsense"])
 def test_what_no_system_can_run_from_is_no_store(text: str) -> None:
     with pytest.raises(PisteError) as caught:
         Store.parse(text)

@@ -4,13 +4,15 @@ This machine itself is never asked for through one.
 """
 
 import os
+from urllib.parse import urlsplit
 
-from piste.client.address import parse_address
+from piste.client.address import HubAddress
 
 
 def proxy_for(url: str) -> str | None:
     """The proxy for an address, as a URL; None where it is reached directly."""
-    address = parse_address(url)
+    parts = urlsplit(url)
+    address = HubAddress(parts.scheme, parts.hostname or "", 0, "")
     proxy = _variable(f"{address.scheme}_proxy") or _variable("all_proxy")
     if not proxy or address.loopback or _is_direct(address.host.lower()):
         return None
