@@ -1,10 +1,8 @@
-"""How long it takes to find the release that a requirement means, with 10,000 releases of one project, on both
-engines.
+"""How long it takes to find the release that a requirement means, among 10,000 of one project, on both engines.
 
-python -m benchmarks.resolution
+    python -m benchmarks.resolution
 
-The comparison is with loading all versions and parsing them. The budget is 5 ms, also for the slowest
-requirement.
+Compared with loading all versions and parsing them. The budget is 5 ms, also for the slowest requirement.
 """
 
 import asyncio
