@@ -1,7 +1,7 @@
 """Decompression in small pieces: whatever comes in, at most one piece of plain bytes is in memory at a time.
 
-Each codec yields pieces of at most PIECE bytes, reads any number of frames or members one after another, and refuses
-bytes after the end that are none. Must never trust a size that a header announces.
+Each codec yields pieces of at most PIECE bytes, reads any number of frames or members one after another,
+and refuses bytes after the end that are none. Must never trust a size that a header announces.
 """
 
 import bz2
@@ -13,7 +13,8 @@ from typing import Final, Protocol
 from piste.lib.zstd import zstd
 
 PIECE: Final = 256 * 1024
-# 8 MiB of window: level 19 of a stock client. A frame that wants more is refused, since every upload holds its own.
+# 8 MiB of window: level 19 of a stock client. A frame that wants more is refused, since every upload holds
+# its own.
 ZSTD_WINDOW_LOG: Final = 23
 # xz -9 has a dictionary of 64 MiB, and needs little beside it.
 XZ_MEMORY: Final = 80 * 1024 * 1024

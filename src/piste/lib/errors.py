@@ -8,8 +8,8 @@
     ├── AccessError       exit 6   the credential does not allow this
     └── StrandedError     exit 7   the way back failed as well: a person is needed
 
-Every error has a stable reference in kebab-case, a sentence, and, where one is known, a hint that says what to do.
-Nothing in here may ever hold a secret.
+Every error has a stable reference in kebab-case, a sentence, and, where one is known, a hint that says what
+to do. Nothing in here may ever hold a secret.
 """
 
 import re

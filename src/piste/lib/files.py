@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old content or the new, and so that secrets stay private."""
+"""Writing files so that a crash leaves the old content or the new, and secrets stay private."""
 
 import os
 import tempfile

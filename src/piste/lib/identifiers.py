@@ -1,4 +1,4 @@
-"""Identifiers that the program makes itself: UUID version 7 (RFC 9562), which sort by the time they were made."""
+"""Identifiers that the program makes itself: UUID version 7 (RFC 9562), which sort by time."""
 
 import secrets
 import uuid

@@ -1,4 +1,4 @@
-"""zstd, whichever module this Python has it in: a part of the standard library from 3.14 on, a package before."""
+"""zstd: a part of the standard library from Python 3.14 on, a package before."""
 
 import sys
 

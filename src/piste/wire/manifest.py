@@ -1,11 +1,12 @@
 """The manifest: all path infos of one closure, dependencies first. Format `piste-manifest-1`.
 
-A manifest is immutable and named by the SHA-256 of its bytes, so the text form is canonical: JSON without white
-space, fields in the order given here, paths in topological order with ties by base name. `references` are indices
-into `paths`; an index is never greater than the path's own place (equal means a path that refers to itself), which
-is what makes the order checkable in one pass. The last path is the root.
+A manifest is immutable and named by the SHA-256 of its bytes, so the text form is canonical: JSON without
+white space, fields in the order given here, paths in topological order with ties by base name. `references`
+are indices into `paths`; an index is never greater than the path's own place (equal means a path that
+refers to itself), which is what makes the order checkable in one pass. The last path is the root.
 
-Signatures and addresses of NARs are not part of it: keys rotate and files move while the closure stays the same.
+Signatures and addresses of NARs are not part of it: keys rotate and files move while the closure stays the
+same.
 """
 
 import hashlib

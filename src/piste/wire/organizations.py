@@ -38,7 +38,9 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class NewUpstream(msgspec.Struct, frozen=True):
-    """A cache whose paths are pinned, not stored: its address and the keys that the organization trusts it with."""
+    """A cache whose paths are pinned, not stored: its address and the keys that the organization trusts it
+    with.
+    """
 
     url: str
     public_keys: list[str]
