@@ -2,6 +2,7 @@
 shown."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,36 +15,56 @@ from piste.cli.options import Json
 if TYPE_CHECKING:
     from piste.hub.operations.backup import Backup
     from piste.hub.services import Services
+    from piste.hub.settings import Settings
 
 T = TypeVar("T")
 
 app = App(name="hub", help="Run a hub and look after it.")
 
-Data = Annotated[
-    Path, Parameter(name="--data", env_var="PISTE_DATA", help="Folder for everything that the hub keeps.")
-]
-DatabaseUrl = Annotated[
-    str | None,
-    Parameter(
-        name="--database",
-        env_var="PISTE_DATABASE",
-        help="`sqlite` (in the data folder), or postgresql://…; use the variable where it holds a password.",
-    ),
-]
-ObjectsUrl = Annotated[
-    str | None,
-    Parameter(name="--objects", env_var="PISTE_OBJECTS", help="Folder for objects; else in the data folder."),
-]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a hub keeps what it keeps: options that all of its commands share."""
+
+    data: Annotated[Path, Parameter(env_var="PISTE_DATA", help="Folder for everything that the hub keeps.")]
+    database: Annotated[
+        str | None,
+        Parameter(
+            env_var="PISTE_DATABASE",
+            help="`sqlite` (in the data folder), or postgresql://…; with a password by the variable.",
+        ),
+    ] = None
+    objects: Annotated[
+        str | None,
+        Parameter(env_var="PISTE_OBJECTS", help="Folder for objects; else in the data folder."),
+    ] = None
+    secrets_key_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="PISTE_SECRETS_KEY_FILE",
+            help="File with a key of at least 32 bytes, which encrypts signing and token keys at rest.",
+        ),
+    ] = None
+
+    def settings(self) -> "Settings":
+        """For operations beside the processes that serve."""
+        from piste.hub.settings import make_settings
+
+        return make_settings(
+            self.data,
+            database=self.database,
+            objects=self.objects,
+            secrets_key_file=self.secrets_key_file,
+        )
 
 
 @app.command
 def serve(
     *,
-    data: Data,
+    place: Place,
     listen: Annotated[str, Parameter(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:8080",
     public_url: Annotated[str | None, Parameter(help="Address that clients reach the hub at.")] = None,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
     tls_cert: Annotated[Path | None, Parameter(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, Parameter(help="Its private key, PEM.")] = None,
     trusted_proxy: Annotated[
@@ -56,11 +77,12 @@ def serve(
 
     run(
         make_settings(
-            data,
+            place.data,
             listen=listen,
             public_url=public_url,
-            database=database,
-            objects=objects,
+            database=place.database,
+            objects=place.objects,
+            secrets_key_file=place.secrets_key_file,
             tls_cert=tls_cert,
             tls_key=tls_key,
             trusted_proxies=trusted_proxy,
@@ -69,13 +91,11 @@ def serve(
 
 
 @app.command
-def admin_token(
-    *, data: Data, database: DatabaseUrl = None, objects: ObjectsUrl = None, json: Json = False
-) -> None:
+def admin_token(*, place: Place, json: Json = False) -> None:
     """Print a user token with every right. It expires in an hour; nothing else makes a first one."""
     from piste.hub.operations.bootstrap import make_admin_token
 
-    token = _with_services(data, database, objects, make_admin_token)
+    token = _with_services(place, make_admin_token)
     if json:
         show.data({"token": token, "kind": "user", "expires_in": 3600})
     else:
@@ -85,16 +105,14 @@ def admin_token(
 @app.command
 def public_key(
     *,
-    data: Data,
+    place: Place,
     org: Annotated[str | None, Parameter(help="Organization; without it the keys of all.")] = None,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
     json: Json = False,
 ) -> None:
     """Print the keys that sign, NAME:BASE64, one a line, for `trusted-public-keys`."""
     from piste.hub.operations.bootstrap import public_keys
 
-    keys = _with_services(data, database, objects, lambda services: public_keys(services, org))
+    keys = _with_services(place, lambda services: public_keys(services, org))
     if json:
         show.data(keys)
     else:
@@ -102,24 +120,19 @@ def public_key(
             show.line(key)
 
 
-def _with_services(
-    data: Path, database: str | None, objects: str | None, work: "Callable[[Services], Awaitable[T]]"
-) -> T:
+def _with_services(place: Place, work: "Callable[[Services], Awaitable[T]]") -> T:
     """Run one operation on the hub's data, beside any process that serves it."""
     from piste.hub.operations.run import run_operation
-    from piste.hub.settings import make_settings
 
-    return run_operation(make_settings(data, database=database, objects=objects), work)
+    return run_operation(place.settings(), work)
 
 
 @app.command
 def gc(
     *,
-    data: Data,
+    place: Place,
     grace: Annotated[str, Parameter(help="How long everything stays at least: 24h, 7d.")] = "24h",
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what would go.")] = False,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
     json: Json = False,
 ) -> None:
     """Remove NARs, manifests, sources and logs that nothing refers to. The hub may go on serving."""
@@ -127,9 +140,7 @@ def gc(
 
     seconds = parse_duration(grace)
     found = _with_services(
-        data,
-        database,
-        objects,
+        place,
         lambda services: collect(services, grace_seconds=seconds, dry_run=dry_run),
     )
     if json:
@@ -142,19 +153,17 @@ def gc(
 @app.command
 def check(
     *,
-    data: Data,
+    place: Place,
     contents: Annotated[
         bool, Parameter(negative="", help="Also read every NAR and compare its hash.")
     ] = False,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
     json: Json = False,
 ) -> int:
     """Check that everything that the database speaks of is there. Changes nothing; 1 if something is
     missing."""
     from piste.hub.operations.check import check as run
 
-    found = _with_services(data, database, objects, lambda services: run(services, contents=contents))
+    found = _with_services(place, lambda services: run(services, contents=contents))
     if json:
         show.data(found)
     else:
@@ -171,16 +180,14 @@ def backup(
     ],
     /,
     *,
-    data: Data,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
+    place: Place,
     json: Json = False,
 ) -> None:
     """Copy the hub while it serves. With PostgreSQL the objects alone: dump the database first, with
     pg_dump."""
     from piste.hub.operations.backup import back_up
 
-    made = _with_services(data, database, objects, lambda services: back_up(services, target))
+    made = _with_services(place, lambda services: back_up(services, target))
     if made.database is None:
         show.warn("The database is not in this copy. A pg_dump made before it belongs to it.")
     _show_backup(made, json=json)
@@ -191,35 +198,30 @@ def restore(
     source: Annotated[Path, Parameter(help="Folder that `piste hub backup` wrote.")],
     /,
     *,
-    data: Data,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
+    place: Place,
     json: Json = False,
 ) -> None:
     """Put a backup into an empty data folder. With PostgreSQL restore the dump first, with pg_restore."""
     import asyncio
 
     from piste.hub.operations.backup import restore as run
-    from piste.hub.settings import make_settings
 
-    made = asyncio.run(run(make_settings(data, database=database, objects=objects), source))
+    made = asyncio.run(run(place.settings(), source))
     _show_backup(made, json=json)
 
 
 @app.command
 def migrate(
     *,
-    data: Data,
+    place: Place,
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be run.")] = False,
-    database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Bring the database's tables up to date; `serve` does so by itself. Older processes may go on
     serving."""
     from piste.hub.operations.run import run_migrations
-    from piste.hub.settings import make_settings
 
-    names = run_migrations(make_settings(data, database=database), dry_run=dry_run)
+    names = run_migrations(place.settings(), dry_run=dry_run)
     if json:
         show.data({"dry_run": dry_run, "migrations": names})
     else:
@@ -234,22 +236,18 @@ app.command(keys)
 @keys.command
 def rotate(
     *,
-    data: Data,
+    place: Place,
     org: Annotated[str, Parameter(help="The organization.")],
     retire: Annotated[
         str | None, Parameter(help="Retire this key, once every host trusts the new one; adds none.")
     ] = None,
-    database: DatabaseUrl = None,
-    objects: ObjectsUrl = None,
     json: Json = False,
 ) -> None:
     """Add a signing key and sign everything with it too; later, with --retire, take the old one away."""
     from piste.hub.operations import rotate as operation
 
     found = _with_services(
-        data,
-        database,
-        objects,
+        place,
         lambda services: (
             operation.rotate(services, org) if retire is None else operation.retire(services, org, retire)
         ),

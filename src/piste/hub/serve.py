@@ -20,6 +20,7 @@ from granian.net import SocketHolder
 from granian.server.embed import Server
 
 from piste.hub.app import Application, build
+from piste.hub.operations.seal import seal_secrets
 from piste.hub.settings import Settings
 from piste.lib import log, systemd
 from piste.lib.errors import PisteError, UsageError
@@ -49,6 +50,7 @@ async def _serve(settings: Settings) -> None:
         stack.callback(listener.close)
         services = await build(settings, stack)
         await services.revocations.refresh()
+        await seal_secrets(services)
         server = _Server(Application(services), listener, settings)
         await _run(server, settings)
 

@@ -8,6 +8,7 @@ from piste.hub.access.closures import ClosureTokens
 from piste.hub.access.guard import Guard
 from piste.hub.access.keys import Keyring
 from piste.hub.access.revocations import Revocations
+from piste.hub.access.sealing import Sealer
 from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.settings import Settings
@@ -26,13 +27,15 @@ class Services:
     guard: Guard
     keyring: Keyring
     revocations: Revocations
+    sealer: Sealer
     workers: Workers
 
 
 def make_services(database: Database, objects: Objects, clock: Clock, settings: Settings) -> Services:
     """Everything that is made of the first four."""
     revocations = Revocations(database, clock)
-    closures = ClosureTokens(database, objects, clock, revocations)
+    sealer = Sealer(settings.secrets_key)
+    closures = ClosureTokens(database, objects, clock, revocations, sealer)
     return Services(
         database=database,
         objects=objects,
@@ -41,7 +44,8 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         authenticator=Authenticator(database, closures, clock),
         closures=closures,
         guard=Guard(database, closures),
-        keyring=Keyring(database, clock),
+        keyring=Keyring(database, clock, sealer),
         revocations=revocations,
+        sealer=sealer,
         workers=Workers(),
     )

@@ -1,11 +1,14 @@
 """What an operator can set, checked once at the start."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from piste.lib.errors import UsageError
+
+MINIMUM_KEY_LENGTH: Final = 32
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+    secrets_key: bytes | None = field(default=None, repr=False)  # encrypts signing and token keys at rest
 
     @property
     def database_file(self) -> Path:
@@ -47,6 +51,7 @@ def make_settings(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     trusted_proxies: tuple[str, ...] = (),
+    secrets_key_file: Path | None = None,
 ) -> Settings:
     """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
     host, port = _parse_listen(listen)
@@ -68,7 +73,24 @@ def make_settings(
         tls_cert=tls_cert,
         tls_key=tls_key,
         trusted_proxies=trusted_proxies,
+        secrets_key=_read_secrets_key(secrets_key_file),
     )
+
+
+def _read_secrets_key(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        key = file.read_bytes().strip()
+    except OSError as error:
+        raise UsageError("bad-setting", f"The key file {file} can't be read: {error.strerror}.") from error
+    if len(key) < MINIMUM_KEY_LENGTH:
+        raise UsageError(
+            "bad-setting",
+            f"The key in {file} is shorter than {MINIMUM_KEY_LENGTH} bytes.",
+            hint="`head -c 32 /dev/urandom | base64 > FILE` makes one.",
+        )
+    return key
 
 
 def _parse_listen(text: str) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from piste.hub.access.closure_token import (
 )
 from piste.hub.access.records import Actor, Closure, Kind
 from piste.hub.access.revocations import Revocations
+from piste.hub.access.sealing import Sealer, token_key_place
 from piste.hub.db.base import ConflictError, Database
 from piste.hub.errors import HubError
 from piste.hub.storage.base import Objects
@@ -41,11 +42,14 @@ class ClosureContents:
 class ClosureTokens:
     """Makes and checks closure tokens."""
 
-    def __init__(self, database: Database, objects: Objects, clock: Clock, revocations: Revocations) -> None:
+    def __init__(
+        self, database: Database, objects: Objects, clock: Clock, revocations: Revocations, sealer: Sealer
+    ) -> None:
         self._database = database
         self._objects = objects
         self._clock = clock
         self._revocations = revocations
+        self._sealer = sealer
         self._keys: dict[int, bytes] = {}
         self._contents: OrderedDict[str, ClosureContents] = OrderedDict()
         self._kept_paths = 0
@@ -113,9 +117,8 @@ class ClosureTokens:
             number = ((newest["id"] if newest is not None else None) or 0) + 1
             try:
                 async with self._database.transaction() as connection:
-                    await queries.add_token_key(
-                        connection, number, secrets.token_bytes(_KEY_LENGTH), self._clock()
-                    )
+                    sealed = self._sealer.seal(secrets.token_bytes(_KEY_LENGTH), token_key_place(number))
+                    await queries.add_token_key(connection, number, sealed, self._clock())
             except ConflictError:
                 continue  # another process was first: take the next number
             return number
@@ -125,16 +128,18 @@ class ClosureTokens:
         if found is None:
             await self.add_key()
             return await self._newest_key()
-        return found
+        number, stored = found
+        return number, self._sealer.open(stored, token_key_place(number))
 
     async def _key(self, number: int) -> bytes | None:
         if (known := self._keys.get(number)) is not None:
             return known
-        secret = await queries.token_key(self._database, number)
-        if secret is not None:
-            if len(self._keys) >= _MAX_KEYS:
-                self._keys.clear()
-            self._keys[number] = secret
+        stored = await queries.token_key(self._database, number)
+        if stored is None:
+            return None
+        if len(self._keys) >= _MAX_KEYS:
+            self._keys.clear()
+        secret = self._keys[number] = self._sealer.open(stored, token_key_place(number))
         return secret
 
     def _keep(self, manifest: str, found: ClosureContents) -> None:

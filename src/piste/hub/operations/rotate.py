@@ -14,6 +14,7 @@ from piste.hub.cache.records import PathRecord
 from piste.hub.db.base import decode
 from piste.hub.errors import HubError
 from piste.hub.operations import queries
+from piste.hub.operations.seal import seal_secrets
 from piste.hub.services import Services
 from piste.nix.signature import SecretKey
 
@@ -33,6 +34,7 @@ class Rotated:
 async def rotate(services: Services, name: str) -> Rotated:
     """Add a key and sign everything with it as well."""
     organization = await _organization(services, name)
+    await seal_secrets(services)  # fails with the wrong key, before there is a key that nobody else can open
     async with services.database.transaction() as connection:
         await services.keyring.add_key(connection, organization.id, organization.name)
     return await sign_again(services, organization)
