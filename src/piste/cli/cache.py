@@ -1,4 +1,4 @@
-"""`piste cache`: what a project's cache holds of a path."""
+"""`piste cache`: put paths into a project's cache, and look at what it holds of one."""
 
 from typing import Annotated
 
@@ -6,12 +6,52 @@ from cyclopts import App, Parameter
 
 from piste.cli import show
 from piste.cli.arguments import parse_project
-from piste.cli.options import Hub, Json, TokenFile, connect
-from piste.lib.errors import PisteError, UsageError
+from piste.cli.options import Hub, Json, StoreUrl, TokenFile, connect, open_store
+from piste.client.address import segments
+from piste.client.credentials import find_credential
+from piste.lib.errors import AccessError, PisteError, UsageError
 from piste.nix.narinfo import NarInfoError, parse_narinfo
 from piste.nix.store_path import StorePath, StorePathError
+from piste.nixcmd.copy import copy_to
 
-app = App(name="cache", help="Look into a project's cache.")
+app = App(
+    name="cache",
+    help="""Push paths to a project's cache, and look into it.
+
+    For example:
+
+        piste cache push ./result --name acme/web
+    """,
+)
+
+
+@app.command
+def push(
+    *paths: Annotated[str, Parameter(name="PATH", help="Store paths, or links to them.")],
+    name: Annotated[str, Parameter(help="ORG/PROJECT.")],
+    hub: Hub = None,
+    token_file: TokenFile = None,
+    store: StoreUrl = "auto",
+    as_json: Json = False,
+) -> None:
+    """Push store paths with their closures, apart from any release, as `nix copy` does.
+
+    For example:
+
+        piste cache push /nix/store/…-tool --name acme/web
+    """
+    organization, project = parse_project(name)
+    if not paths:
+        raise UsageError("usage", "No path was given.")
+    credential = find_credential(hub, token_file)
+    if credential.token is None:
+        raise AccessError("credential-missing", "Pushing needs a token.", hint="Run `piste login`.")
+    url = credential.hub + segments("cache", organization, project)
+    copy_to(open_store(store), url, paths, credential.token, on_line=show.say)
+    if as_json:
+        show.data({"cache_url": url, "paths": list(paths)})
+    else:
+        show.say(f"{name} holds {', '.join(paths)}.")
 
 
 @app.command

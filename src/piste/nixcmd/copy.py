@@ -1,0 +1,28 @@
+"""`nix copy` to a binary cache."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from piste.lib.files import write_secret
+from piste.nixcmd.command import FEATURES, run
+from piste.nixcmd.store import Store
+
+
+def copy_to(
+    store: Store,
+    cache_url: str,
+    paths: Sequence[str],
+    token: str | None,
+    *,
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Copy paths with their closures to a cache. The token is in a file that lasts as long as the command."""
+    with tempfile.TemporaryDirectory(prefix="piste-") as folder:
+        netrc = Path(folder) / "netrc"
+        host = urlsplit(cache_url).hostname
+        line = f"machine {host} login piste password {token}\n" if token else ""
+        write_secret(netrc, line.encode())
+        argv = ["nix", *FEATURES, "copy", "--to", cache_url, *paths]
+        run(store, argv, settings={"netrc-file": str(netrc)}, on_stderr=on_line)
