@@ -55,8 +55,8 @@ class Host:
 
     def home(self) -> Path:
         """The home of the user whose configuration is activated, as the host sees it."""
-        if self.is_whole_machine and os.environ.get("HOME"):
-            return Path(os.environ["HOME"])
+        if named := os.environ.get("HOME"):
+            return Path(named)
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
 
     def user_state(self) -> Path:
@@ -74,7 +74,10 @@ class Host:
     def profile(self, kind: Kind) -> Path:
         """The profile that a configuration is committed to."""
         if kind is Kind.HOME_MANAGER:
-            return self.within(self.user_state()) / "nix/profiles/home-manager"
+            own = self.within(self.user_state()) / "nix/profiles/home-manager"
+            # Where home-manager had it before users' profiles moved to their homes.
+            older = self.store.state / "profiles/per-user" / user_name() / "home-manager"
+            return older if older.is_symlink() and not own.parent.is_dir() else own
         return self.store.state / "profiles/system"
 
     def running(self, kind: Kind) -> str | None:

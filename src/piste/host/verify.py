@@ -31,7 +31,7 @@ def failing_units(host: Host) -> frozenset[str]:
         return frozenset()
     argv = ["systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]
     listed = process.run(argv, timeout=_ASK).text
-    columns = (line.split(None, 4) for line in listed.splitlines())
+    columns = (line.split(None, 4) for line in listed.splitlines() if line.strip())
     return frozenset(
         unit for unit, _, active, sub, *_ in columns if active == "failed" or "auto-restart" in sub
     )
