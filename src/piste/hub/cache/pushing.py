@@ -4,7 +4,7 @@ tells what it is.
 Both are verified like Piste's own uploads. A NAR without its narinfo is readable by nobody.
 """
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 from piste.hub.access.records import Project
@@ -24,6 +24,7 @@ from piste.nix.reference_scan import KnownHashParts, ReferenceScanner
 # Hash parts of the project to scan for; as in a publication.
 KNOWN_LIMIT: Final = 30_000
 SHOWN: Final = 10
+_GZIP: Final = b"\x1f\x8b"
 
 
 async def take_nar(
@@ -38,6 +39,8 @@ async def take_nar(
             hint="Push with ?compression=zstd at the end of the cache's address.",
         )
     async with services.workers.place():
+        if compression == "none":
+            compression, body = await _looked_into(body)
         intake = Intake(services.objects.spool, compression=compression)
         await services.workers.pump(body, intake)
         nar = await services.workers.run(intake.finish)
@@ -46,6 +49,19 @@ async def take_nar(
     async with services.database.transaction() as connection:
         await queries.add_nars(connection, [kept], now)
         await queries.add_pushed_nar(connection, project.id, name, kept, now)
+
+
+async def _looked_into(body: AsyncIterable[bytes]) -> tuple[str, AsyncIterable[bytes]]:
+    """Stock clients give gzip no suffix; no NAR begins as it does."""
+    pieces = aiter(gathered(body))
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return ("gzip" if first.startswith(_GZIP) else "none"), whole()
 
 
 async def take_narinfo(services: Services, project: Project, hash_part: str, text: str) -> None:

@@ -14,7 +14,7 @@ from piste.hub.access.records import Permission, Project
 from piste.hub.cache import logs, pushing, queries, reading
 from piste.hub.cache.keep import listing_key, nar_key
 from piste.hub.cache.recompress import recompressed
-from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file
+from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
 from piste.hub.cache.sending import immutable, send_object
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, stream_body
@@ -136,13 +136,12 @@ class _Reader:
             return Response(status_code=200, media_type=NAR_TYPE, headers={"Accept-Ranges": "bytes"})
         described = NarFile(row["nar_hash"].removeprefix("sha256:"), ".zst")
         holders = await reading.holders_of(services, exchange.actor, project, described)
-        if file.compression is None or not any(path.upstream is None for path in holders):
+        compression = pushed_compression(file, row["nar_hash"])
+        if compression is None or not any(path.upstream is None for path in holders):
             raise not_found()
-        if file.compression == "zstd":
+        if compression == "zstd":
             return await self._send_nar(exchange, described.nar_hash)
-        return StreamingResponse(
-            recompressed(services, described.nar_hash, file.compression), media_type=NAR_TYPE
-        )
+        return StreamingResponse(recompressed(services, described.nar_hash, compression), media_type=NAR_TYPE)
 
     async def manifest(self, exchange: Exchange) -> Response:
         digest = await self._digest(exchange)

@@ -51,6 +51,13 @@ def parse_nar_file(name: str) -> NarFile | None:
     return NarFile(match[1], match[2])
 
 
+def pushed_compression(file: NarFile, nar_hash: str) -> str | None:
+    """How the NAR with this hash was compressed when a stock client put it under this name. They give gzip no
+    suffix, like no compression at all; but then the file's hash, which is in the name, is the NAR's.
+    """
+    return "gzip" if file.suffix == "" and file.nar_hash != nar_hash else file.compression
+
+
 def united(paths: Sequence[StoredPath]) -> StoredPath | None:
     """What several projects say of one path, as one; None when they don't agree on what it is.
 
