@@ -1,4 +1,4 @@
-"""How long it takes to find the release that a requirement means, among 10,000 of one project, on both engines.
+"""How long it takes to find the release that a requirement means, among 10,000 of a project, on both engines.
 
     python -m benchmarks.resolution
 

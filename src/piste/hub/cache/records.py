@@ -6,11 +6,10 @@ from typing import Self
 
 import msgspec
 
+from piste.lib.decompress import SUFFIXES
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import NarInfo, PathInfo, parse_narinfo
 from piste.nix.store_path import StorePath
-
-_SUFFIXES = {"none": "", "xz": ".xz", "bzip2": ".bz2", "gzip": ".gz", "zstd": ".zst"}
 
 
 class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,5 +108,5 @@ class NewPath(msgspec.Struct, frozen=True):
 
 def nar_file(nar_hash: str, compression: str) -> str:
     """The file name of a NAR in an address."""
-    suffix = _SUFFIXES.get(compression, f".{compression}")
+    suffix = SUFFIXES.get(compression, f".{compression}")
     return f"{nar_hash.removeprefix('sha256:')}.nar{suffix}"

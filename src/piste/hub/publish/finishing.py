@@ -21,6 +21,7 @@ from piste.hub.publish import queries, rules
 from piste.hub.publish.declaring import as_present, readable_paths
 from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
 from piste.hub.registry.outputs import BuiltManifest, build_manifest, put_manifest, sign_statement
+from piste.hub.registry.queries import add_manifest
 from piste.hub.services import Services
 from piste.lib.identifiers import new_id
 from piste.nix.closure import ClosureError
@@ -199,13 +200,9 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
     if differing:
         raise path_conflict(differing)
     await cache_queries.add_paths(connection, project.id, prepared.new, prepared.now)
-    await queries.add_manifests(
-        connection,
-        [
-            (built.digest, project.id, built.root, built.path_count, built.nar_size, prepared.now)
-            for built in prepared.manifests.values()
-        ],
-    )
+    for built in prepared.manifests.values():
+        counts = (built.path_count, built.nar_size)
+        await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)
     await queries.add_release(connection, _release_values(project, prepared, sequence))
     await queries.add_outputs(
         connection, [_output_values(project, prepared, sequence, output) for output in prepared.outputs]

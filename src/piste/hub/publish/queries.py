@@ -159,15 +159,6 @@ async def next_sequence(connection: Connection, project: str) -> int | None:
     return None if row is None else row["sequence"]
 
 
-async def add_manifests(connection: Connection, rows: Sequence[Sequence[Value]]) -> None:
-    """digest, project, root, path_count, nar_size, created_at"""
-    await connection.many(
-        """INSERT INTO manifest (digest, project, root, path_count, nar_size, created_at)
-           VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, digest) DO NOTHING""",
-        rows,
-    )
-
-
 async def add_release(connection: Connection, values: Sequence[Value]) -> None:
     """The columns in the order of the statement; ConflictError when the version is there."""
     await connection.run(
