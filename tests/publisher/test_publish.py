@@ -204,6 +204,10 @@ def test_a_dirty_tree_is_refused_for_a_rolling_version(
     (flake / "flake.nix").write_text((flake / "flake.nix").read_text() + "\n")
     done = publish(publisher, tenant, flake, "--rolling")
     assert (done.code, done.problem["ref"]) == (1, "dirty-tree")
+    warned = publish(publisher, tenant, flake, "--version", "1.0.0")
+    assert (warned.code, "warning: " in warned.stderr) == (0, True)
+    with tenant.client() as client:
+        assert client.release(tenant.organization, "web", "1").release.revision is None
 
 
 def test_without_a_token_nothing_is_evaluated(tenant: Tenant, flake: Path, tmp_path: Path) -> None:
@@ -228,6 +232,26 @@ def test_a_hub_that_is_down_is_an_unknown_outcome(tenant: Tenant, flake: Path, m
         away = Person(machine, f"http://127.0.0.1:{taken.getsockname()[1]}", tenant.token)
         done = publish(away, tenant, flake, "--version", "1.0.0")
     assert (done.code, done.problem["ref"]) == (4, "hub-unreachable")
+
+
+def test_a_full_disk_is_told_and_nothing_becomes_visible(
+    publisher: Person, tenant: Tenant, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    script = "i=0; while [ $i -lt 200000 ]; do echo $i$RANDOM$RANDOM$RANDOM; i=$((i+1)); done > $out"
+    flake = write_flake(
+        publisher, tmp_path / "flake", "", f"packages.{SYSTEM}.large = run \"large\" ''{script}'';"
+    )
+    build(publisher, "", f"run \"large\" ''{script}''")
+    inside = f'mount -t tmpfs -o size=256k none {small} && TMPDIR={small} exec piste publish {flake} "$@"'
+    options = ("--name", tenant.name, "--version", "1.0.0", "--no-build", "--json")
+    if publisher.run("unshare", "-rm", "true").code != 0:
+        pytest.skip("no namespaces here, so no small disk can be made")
+    done = publisher.run("unshare", "-rm", "sh", "-c", inside, "sh", *options)
+    assert (done.code, done.problem["ref"]) == (1, "disk-full")
+    assert "TMPDIR" in done.problem["hint"]
+    assert releases(tenant) == []
 
 
 def test_a_workflow_gets_the_same_names(

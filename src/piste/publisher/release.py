@@ -124,6 +124,8 @@ class _Publishing:
 
     def _read_flake(self) -> FlakeMetadata:
         self._progress.step(f"Reading {self._source.folder}")
+        if not self._source.pure:
+            self._progress.warn("Changes are not committed, so the release will name no revision.")
         try:
             return flake_metadata(self._store, self._source.url)
         except StaleLockError as error:
