@@ -116,7 +116,7 @@ def test_a_dirty_tree_is_evaluated_as_it_is(person: Person, tmp_path: Path) -> N
 
 def test_a_flake_in_a_subfolder_and_outside_git_is_found(person: Person, tmp_path: Path) -> None:
     output = 'packages.x86_64-linux.a = run "a" "";'
-    top = write_flake(person, tmp_path / "a folder", "", "")
+    top = write_flake(person, tmp_path / "top", "", "")
     write_flake(person, tmp_path / "other", "", output)
     (top / "sub").mkdir()
     (top / "sub" / "flake.nix").write_text((tmp_path / "other" / "flake.nix").read_text())
