@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from piste.client.api import HubClient
 from piste.client.credentials import find_credential
 from piste.host import engine, verify
+from piste.host.fetch import Fetching
 from piste.host.place import Host
 from piste.host.records import Kind, Result, Watcher
+from piste.host.resolve import authorise, read_reference
+from piste.host.stopwatch import Stopwatch
 from piste.wire.releases import Yank
 from tests.host.system import example_source, page_of, service_port, why_no_activation, with_page
 from tests.hub.process import Hub
@@ -209,6 +214,24 @@ def test_a_hub_that_can_not_be_reached_after_the_switch_means_the_way_back(
     assert (outcome.result, outcome.store_path) == (Result.ROLLED_BACK, second)
     assert "could not be reached" in str(outcome.reason)
     assert stage.page == "one"
+
+
+def test_a_token_that_expires_during_the_download_is_replaced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage.publish("1.0.0", "one")
+    stage.log_in()
+    for name, value in stage.machine.environment.items():
+        monkeypatch.setenv(name, value)
+    host, link = Host.at("auto", stage.machine.root), stage.machine.folder / "link"
+    with HubClient(find_credential()) as hub, Fetching(hub, host, Watcher(), Stopwatch()) as fetching:
+        reference = read_reference(stage.reference(), hub.url)
+        fetching.start_daemon(reference.organization)
+        authorised = authorise(hub, host, reference, [])
+        plan = fetching.plan(authorised)
+        spoiled = replace(authorised.resolution, token=str(authorised.resolution.token)[:-6] + "AAAAAA")
+        fetched = fetching.bring(replace(authorised, resolution=spoiled), plan, link)
+    assert (fetched.store_path, fetched.paths_fetched) == (first, 10)
 
 
 def test_a_system_without_piste_is_warned_about(stage: Stage) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin
@@ -23,7 +24,7 @@ from piste.host.unpack import unpack
 from piste.lib.errors import PisteError, UsageError
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import PathInfo
-from piste.nix.store_path import StorePath
+from piste.nix.store_path import STORE_DIR, StorePath
 from piste.nixcmd.build import add_root, delete_paths
 from piste.nixcmd.daemon import Daemon, Item
 from piste.wire.manifest import Manifest
@@ -72,6 +73,9 @@ class Fetching:
     def plan(self, authorised: Authorised) -> Plan:
         """What there is to do."""
         with self._seconds.step("plan"):
+            if not self._host.store.real_path(authorised.store_path).exists():
+                # It will be needed, and takes a third of a second to load: while the hub is asked.
+                self._pool.submit(import_module, "piste.host.supply")
             return make_plan(authorised, self.daemon())
 
     def bring(self, authorised: Authorised, plan: Plan, link: Path) -> Fetched:
@@ -96,9 +100,10 @@ class Fetching:
         return self._starting.result()
 
     def _import(self, authorised: Authorised, plan: Plan) -> int:
-        # It takes a third of a second to load, which a host that lacks nothing need not wait for.
+        # Not above: a host that lacks nothing need not wait for it.
         from piste.host.supply import Supply
 
+        self._check_space(plan)
         count = self._paths_total = len(plan.missing)
         self._bytes_total = plan.bytes_to_fetch
         self._watcher.step(f"Fetching {count} path{'s' if count != 1 else ''}")
@@ -122,6 +127,22 @@ class Fetching:
             yield info, unpack(take(order), plan.sources[place].compression, info)
             self._paths += 1
             self._tell()
+
+    def _check_space(self, plan: Plan) -> None:
+        """Refuse what can't fit before it is downloaded: Nix would read all of it before it says so.
+
+        Unpacked it is larger, but a file system may compress what it keeps; this much it takes at least.
+        """
+        folder = self._host.store.real_path(STORE_DIR)
+        place = next(one for one in (folder, *folder.parents) if one.exists())
+        usage = os.statvfs(place)
+        free = usage.f_bavail * usage.f_frsize
+        if plan.bytes_to_fetch > free:
+            raise PisteError(
+                "disk-full",
+                f"{plan.bytes_to_fetch} bytes have to be fetched, and {place} has room for {free}.",
+                hint="Make room, for example with `nix-collect-garbage -d`, and try again.",
+            )
 
     def _discard_halves(self, plan: Plan) -> None:
         """Nix leaves what it was writing until its next garbage collection, which is long on a full disk."""
