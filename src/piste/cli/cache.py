@@ -10,7 +10,7 @@ from piste.cli.options import Hub, Json, StoreUrl, TokenFile, connect, open_stor
 from piste.client.address import segments
 from piste.client.credentials import find_credential
 from piste.lib.errors import AccessError, PisteError, UsageError
-from piste.nix.narinfo import NarInfoError, parse_narinfo
+from piste.nix.narinfo import NarInfo, NarInfoError, parse_narinfo
 from piste.nix.store_path import StorePath, StorePathError
 from piste.nixcmd.copy import copy_to
 
@@ -88,6 +88,10 @@ def info(
         narinfo = parse_narinfo(text)
     except NarInfoError as error:
         raise PisteError("bad-answer", f"The cache's answer can't be read: {error}.") from error
+    _show(narinfo, as_json)
+
+
+def _show(narinfo: NarInfo, as_json: bool) -> None:
     known = narinfo.info
     answer = {
         "store_path": str(known.path),

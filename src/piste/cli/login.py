@@ -47,12 +47,7 @@ def login(
 
         piste login token --token-file /run/secrets/piste --hub https://hub.example.org
     """
-    if word not in (None, "token"):
-        raise UsageError(
-            "token-in-argument",
-            "A token is never an argument, since every user of this machine can read those.",
-            hint="Give --token-file FILE, or let the command ask. Revoke the token if it was a real one.",
-        )
+    _check_word(word)
     address = credentials.find_credential(hub, token_file).address
     require_safe(address)
     token = credentials.find_token(token_file) or _ask_for_token(address)
@@ -113,6 +108,15 @@ def status(*, hub: Hub = None, token_file: TokenFile = None, as_json: Json = Fal
             _show_status(nobody, client.url, as_json)
             raise
     _show_status(answer, client.url, as_json)
+
+
+def _check_word(word: str | None) -> None:
+    if word not in (None, "token"):
+        raise UsageError(
+            "token-in-argument",
+            "A token is never an argument, since every user of this machine can read those.",
+            hint="Give --token-file FILE, or let the command ask. Revoke the token if it was a real one.",
+        )
 
 
 def _ask_for_token(address: HubAddress) -> str:

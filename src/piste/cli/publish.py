@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,62 +16,52 @@ from piste.lib.errors import UsageError
 from piste.publisher.records import Outcome, Wish
 from piste.publisher.release import publish as publish_flake
 
-Name = Annotated[str, Parameter(help="ORG/PROJECT that the release belongs to.")]
-ReleaseVersion = Annotated[str | None, Parameter(name="--version", help="SemVer, such as 1.4.0.")]
-Rolling = Annotated[
-    bool, Parameter(negative="", help="Version 0.MINOR.COMMITS+rev-REVISION, from the git history.")
-]
-Minor = Annotated[int, Parameter(help="Minor number of rolling versions.")]
-Visibility = Annotated[
-    Literal["public", "unlisted", "private"] | None,
-    Parameter(help="What the project is, or becomes if it is new (then private by default)."),
-]
-Attributes = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--attribute",
-        negative="",
-        help="Output that must be complete; repeatable. Without it: all that this machine can build.",
-    ),
-]
-NoBuild = Annotated[
-    bool, Parameter(negative="", help="Build nothing: take outputs that are in the store already.")
-]
-AllowSource = Annotated[
-    bool, Parameter(negative="", help="Publish even if the flake's own source is in a closure.")
-]
-SkipBroken = Annotated[
-    bool, Parameter(negative="", help="Leave out outputs that do not evaluate, with a warning.")
-]
-Stage = Annotated[
-    str | None, Parameter(help="Fill a release together with other machines under this name; no end yet.")
-]
-Finish = Annotated[str | None, Parameter(help="As --stage, and then make the release visible.")]
-Labels = Annotated[
-    list[str] | None, Parameter(name="--label", negative="", help="Label of the project; repeatable.")
-]
-License = Annotated[str | None, Parameter(help="SPDX expression, such as Apache-2.0.")]
-Connections = Annotated[int, Parameter(help="Uploads at once.", show=False)]
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `piste publish` can be told, beside where the hub and the store are."""
+
+    name: Annotated[str, Parameter(help="ORG/PROJECT that the release belongs to.")]
+    version: Annotated[str | None, Parameter(help="SemVer, such as 1.4.0.")] = None
+    rolling: Annotated[
+        bool, Parameter(negative="", help="Version 0.MINOR.COMMITS+rev-REVISION, from the git history.")
+    ] = False
+    minor: Annotated[int, Parameter(help="Minor number of rolling versions.")] = 1
+    visibility: Annotated[
+        Literal["public", "unlisted", "private"] | None,
+        Parameter(help="What the project is, or becomes if it is new (then private by default)."),
+    ] = None
+    attribute: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Output that must be complete; repeatable. Without it: all that this machine can build.",
+        ),
+    ] = ()
+    no_build: Annotated[
+        bool, Parameter(negative="", help="Build nothing: take outputs that are in the store already.")
+    ] = False
+    allow_source: Annotated[
+        bool, Parameter(negative="", help="Publish even if the flake's own source is in a closure.")
+    ] = False
+    skip_broken: Annotated[
+        bool, Parameter(negative="", help="Leave out outputs that do not evaluate, with a warning.")
+    ] = False
+    stage: Annotated[
+        str | None,
+        Parameter(help="Fill a release together with other machines under this name; no end yet."),
+    ] = None
+    finish: Annotated[str | None, Parameter(help="As --stage, and then make the release visible.")] = None
+    label: Annotated[tuple[str, ...], Parameter(negative="", help="Label of the project; repeatable.")] = ()
+    license: Annotated[str | None, Parameter(help="SPDX expression, such as Apache-2.0.")] = None
+    connections: Annotated[int, Parameter(help="Uploads at once.", show=False)] = 4
 
 
 def publish(
     folder: Annotated[Path, Parameter(name="DIR", help="The flake's folder.")] = Path(),
     /,
     *,
-    name: Name,
-    version: ReleaseVersion = None,
-    rolling: Rolling = False,
-    minor: Minor = 1,
-    visibility: Visibility = None,
-    attribute: Attributes = None,
-    no_build: NoBuild = False,
-    allow_source: AllowSource = False,
-    skip_broken: SkipBroken = False,
-    stage: Stage = None,
-    finish: Finish = None,
-    label: Labels = None,
-    license: License = None,
-    connections: Connections = 4,
+    options: Annotated[Options, Parameter(name="*")],
     hub: Hub = None,
     token_file: TokenFile = None,
     store: StoreUrl = "auto",
@@ -95,28 +85,7 @@ def publish(
 
         piste publish --name acme/web --rolling --finish run-7   # on the last one
     """
-    organization, project = parse_project(name)
-    if (version is None) == (not rolling):
-        raise UsageError("usage", "Give either --version V or --rolling.")
-    if stage is not None and finish is not None:
-        raise UsageError("usage", "--stage and --finish exclude each other; --finish stages, too.")
-    wish = Wish(
-        folder,
-        organization,
-        project,
-        version=version,
-        rolling_minor=minor,
-        visibility=visibility,
-        attributes=tuple(read_attribute(text) for text in attribute or []),
-        build=not no_build,
-        allow_source=allow_source,
-        skip_broken=skip_broken,
-        stage=stage or finish,
-        finish=stage is None,
-        labels=tuple(label or []),
-        license=license,
-        connections=connections,
-    )
+    wish = _wish(folder, options)
     with connect(hub, token_file) as client:
         outcome = publish_flake(client, open_store(store), wish, show.progress())
     _tell_workflow(outcome)
@@ -124,6 +93,31 @@ def publish(
         show.data(asdict(outcome))
     else:
         _show(outcome)
+
+
+def _wish(folder: Path, options: Options) -> Wish:
+    organization, project = parse_project(options.name)
+    if (options.version is None) == (not options.rolling):
+        raise UsageError("usage", "Give either --version V or --rolling.")
+    if options.stage is not None and options.finish is not None:
+        raise UsageError("usage", "--stage and --finish exclude each other; --finish stages, too.")
+    return Wish(
+        folder,
+        organization,
+        project,
+        version=options.version,
+        rolling_minor=options.minor,
+        visibility=options.visibility,
+        attributes=tuple(read_attribute(text) for text in options.attribute),
+        build=not options.no_build,
+        allow_source=options.allow_source,
+        skip_broken=options.skip_broken,
+        stage=options.stage or options.finish,
+        finish=options.stage is None,
+        labels=options.label,
+        license=options.license,
+        connections=options.connections,
+    )
 
 
 def _show(outcome: Outcome) -> None:
