@@ -261,3 +261,21 @@ def test_a_store_that_is_not_below_the_root_is_a_usage_error(stage: Stage) -> No
     elsewhere = f"local?root={stage.machine.folder}/elsewhere"
     refused = stage.apply("1", "--store", elsewhere)
     assert (refused.code, refused.problem["ref"]) == (2, "store-elsewhere")
+
+
+def test_another_kernel_is_told_as_a_reboot_that_is_needed(stage: Stage) -> None:
+    stage.publish("1.0.0", "one")
+    stage.log_in()
+    assert "reboot" not in stage.apply().stderr
+    toplevel = stage.source / "system/default.nix"
+    toplevel.write_text(toplevel.read_text().replace('linux = "6.12.58"', 'linux = "6.12.59"'))
+    stage.publish("1.1.0", "two")
+    told = stage.machine.succeed("diff", stage.reference(), "--json").json
+    assert (told["kernel_before"], told["kernel_after"], told["reboot_needed"]) == (
+        "6.12.58",
+        "6.12.59",
+        True,
+    )
+    changed = {one["name"]: (one["before"], one["after"]) for one in told["packages_changed"]}
+    assert changed["linux"] == (["6.12.58"], ["6.12.59"])
+    assert "take effect with a reboot" in stage.apply().stderr

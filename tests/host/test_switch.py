@@ -1,12 +1,18 @@
 """A machine comes to what it is told, and back: real systems, built by real Nix, activated for real."""
 
+import os
+import subprocess
+
 import pytest
 
+from piste.host.activate import still_running
 from piste.host.journal import Journal
 from piste.host.records import Action, Kind, Outcome, Result, State
 from piste.host.rollback import roll_back
 from piste.lib.errors import BlockedError, PisteError, UsageError
 from tests.host.conftest import Machine
+from tests.hub.process import wait_for
+from tests.running.command import PISTE
 
 KIND = Kind.NIXOS
 
@@ -165,3 +171,28 @@ def test_history_tells_every_deployment_newest_first(machine: Machine) -> None:
         (first, Result.COMMITTED),
     ]
     assert all(row.finished_at and row.finished_at >= row.started_at for row in rows)
+
+
+def test_a_process_that_is_killed_in_the_middle_is_undone_once_its_activation_has_ended(
+    machine: Machine,
+) -> None:
+    first = machine.build("one")
+    go(machine, first)
+    gate = machine.person.root / "gate"
+    os.mkfifo(gate)
+    script = machine.source / "system/activate.sh"
+    script.write_text(script.read_text() + "read line </gate\n")
+    slow = machine.build("slow")
+    argv = [str(PISTE), "rollback", "--to", slow]
+    process = subprocess.Popen(argv, env=machine.person.environment, stderr=subprocess.DEVNULL)
+    with gate.open("w") as opened:  # opens when the activation has come to its last line
+        process.kill()
+        process.wait()
+        with pytest.raises(BlockedError, match="still runs"):
+            go(machine, first)
+        opened.write("go on\n")
+    wait_for(lambda: not still_running(machine.host, machine.journal.folder))
+    assert machine.host.running(KIND) == slow
+    assert go(machine, first).result is Result.UNCHANGED
+    assert machine.journal.deployments()[1].result is Result.ROLLED_BACK
+    assert machine.page == "one"

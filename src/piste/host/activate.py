@@ -20,6 +20,7 @@ from piste.host.records import Action, Kind, Watcher
 from piste.host.verify import is_active, runs_systemd
 from piste.lib import process
 from piste.lib.errors import BlockedError, PisteError, UsageError
+from piste.lib.files import write_atomically
 from piste.nixcmd.store import STORE_DIR
 
 # The name that nixos-rebuild uses too: systemd runs only one at a time, so the two exclude each other.
@@ -128,12 +129,16 @@ def check_inhibitors(configuration: Configuration, running: str | None) -> None:
 def activate(configuration: Configuration, action: Action, log: Path, watcher: Watcher) -> int:
     """Run the configuration's own activation to its end; the exit status."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    note = _note(log.parent.parent)
     with _followed(log, watcher):
         if configuration.kind is Kind.NIXOS and _in_unit(configuration.host):
             return _run_in_unit(configuration, action, log)
         environment = _environment(configuration, action)
         argv = [*_entrance(configuration.host), *command(configuration, action)]
-        return process.run_apart(argv, log, env=environment)
+        try:
+            return process.run_apart(argv, log, env=environment, started=lambda pid: _remember(note, pid))
+        finally:
+            note.unlink(missing_ok=True)
 
 
 def command(configuration: Configuration, action: Action) -> list[str]:
@@ -147,9 +152,24 @@ def command(configuration: Configuration, action: Action) -> list[str]:
     return [f"{path}/activate"]
 
 
-def still_running(host: Host) -> bool:
-    """Whether an activation runs at this moment, ours or that of nixos-rebuild."""
-    return _in_unit(host) and is_active(f"{UNIT}.service")
+def still_running(host: Host, state: Path) -> bool:
+    """Whether an activation runs at this moment, though the deployment that began it may be gone."""
+    if _in_unit(host):
+        return is_active(f"{UNIT}.service")
+    try:
+        pid, born = _note(state).read_text().split()
+    except (OSError, ValueError):
+        return False
+    return process.born(int(pid)) == born
+
+
+def _note(state: Path) -> Path:
+    """Where it is written which process activates, outside of systemd."""
+    return state / "activating"
+
+
+def _remember(note: Path, pid: int) -> None:
+    write_atomically(note, f"{pid} {process.born(pid)}\n".encode())
 
 
 def _in_unit(host: Host) -> bool:

@@ -5,7 +5,7 @@ Names are a convention, so this informs people and decides nothing.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -79,7 +79,7 @@ def compare(host: Host, kind: Kind, authorised: Authorised, plan: Plan, daemon: 
         units_changed=sorted(unit for unit in both if units_before[unit] != units_after[unit]),
         kernel_before=_kernel(before),
         kernel_after=_kernel(after),
-        reboot_needed=kind is Kind.NIXOS and _reboot_needed(host, current, after),
+        reboot_needed=kind is Kind.NIXOS and reboot_needed(host, current, after),
         bytes_before=sum(before.values()),
         bytes_after=sum(after.values()),
         paths_to_fetch=len(plan.missing),
@@ -139,8 +139,8 @@ def _kernel(sizes: Sizes) -> str | None:
     return next(iter(plain)) if len(plain) == 1 else None
 
 
-def _reboot_needed(host: Host, current: str | None, after: Sizes) -> bool:
-    """Whether what the machine was started with is no part of the release."""
+def reboot_needed(host: Host, current: str | None, after: Container[StorePath]) -> bool:
+    """Whether a part of what the machine was started with is not in the release."""
     booted = host.booted() or current
     if booted is None:
         return False

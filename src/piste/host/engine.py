@@ -61,7 +61,10 @@ def apply(host: Host, credential: Credential, request: Request, watcher: Watcher
         except PisteError as error:
             writer.move(deployment, State.FINISHED, result=Result.FAILED, reason=error.message)
             raise
-        warned = list(warnings.cut_off(authorised, manifest, target, credential.hub))
+        warned = [
+            *warnings.cut_off(authorised, manifest, target, credential.hub),
+            *warnings.reboot(manifest, target),
+        ]
         for text in warned:
             watcher.warn(text)
         log = journal.log_file(deployment.deployment)
@@ -75,12 +78,12 @@ def recover(host: Host, journal: Journal, writer: Writer, watcher: Watcher) -> D
     left = journal.interrupted()
     if left is None:
         return None
-    if still_running(host):
+    if still_running(host, journal.folder):
         raise BlockedError(
             "activation-running",
             "An activation that was begun before still runs on this host.",
-            hint="`systemctl status nixos-rebuild-switch-to-configuration` shows it; try again when it has"
-            " ended.",
+            hint="Try again when it has ended. Where systemd runs, `systemctl status"
+            " nixos-rebuild-switch-to-configuration` shows it.",
         )
     early = left.state in (State.RECEIVED, State.AUTHORISED, State.PLANNED, State.FETCHED)
     if early or left.kind is None or left.store_path is None:

@@ -1,4 +1,5 @@
-"""What a person should know before a release is activated: that it would cut this host off from the next one.
+"""What a person should know before a release is activated: that it would cut this host off, or wants a
+reboot.
 
 Only looks at what was fetched, and never stops a deployment: another tool may bring the next release.
 """
@@ -9,7 +10,9 @@ from typing import Final
 
 from piste.client.credentials import read_login
 from piste.host.activate import Configuration
+from piste.host.diff import reboot_needed
 from piste.host.records import Authorised, Kind
+from piste.nix.store_path import StorePath
 from piste.wire.manifest import Manifest
 
 _PISTE: Final = re.compile(r"[0-9a-z]{32}-(python3[0-9.]*-)?piste(-[0-9].*)?")
@@ -39,6 +42,14 @@ def cut_off(
         yield f"The new system does not name this hub, {hub_url}, {_NOBODY}"
     if authorised.key not in settings:
         yield f"The new system does not trust the key {authorised.key}, {_NOBODY}"
+
+
+def reboot(manifest: Manifest, configuration: Configuration) -> Iterator[str]:
+    """A sentence where a part of the release takes effect only with the next boot."""
+    host, kind = configuration.host, configuration.kind
+    paths = {StorePath.from_base_name(entry.path) for entry in manifest.paths}
+    if kind is Kind.NIXOS and reboot_needed(host, host.running(kind), paths):
+        yield "Kernel, modules or initrd change with this release: they take effect with a reboot."
 
 
 def _texts(configuration: Configuration) -> Iterator[str]:

@@ -123,11 +123,13 @@ def run(
     return completed
 
 
-def run_apart(argv: Sequence[str], log: Path, *, env: Mapping[str, str]) -> int:
+def run_apart(
+    argv: Sequence[str], log: Path, *, env: Mapping[str, str], started: Callable[[int], None] | None = None
+) -> int:
     """Run a program in a session of its own, with all that it prints appended to `log`; its exit status.
 
     For what must come to its end though the terminal, or the person at it, goes away: an interrupt only
-    makes the wait go on. `env` is the whole of its environment.
+    makes the wait go on. `env` is the whole of its environment; `started` is told its number.
     """
     with log.open("ab") as output:
         try:
@@ -142,11 +144,25 @@ def run_apart(argv: Sequence[str], log: Path, *, env: Mapping[str, str]) -> int:
         except OSError as error:
             reason = f"`{argv[0]}` can't be started: {error.strerror}."
             raise PisteError("command-missing", reason) from error
+        if started is not None:
+            started(process.pid)
         while True:
             try:
                 return process.wait()
             except KeyboardInterrupt:
                 continue
+
+
+def born(pid: int) -> str | None:
+    """When a running process was started, by the kernel's count: with its number, no other has it.
+
+    None if it has ended, also if nobody has asked for its status yet.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in ("Z", "X") else fields[18]
 
 
 class Child:
