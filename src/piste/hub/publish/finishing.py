@@ -7,7 +7,7 @@ its end leaves objects that nothing names; the publication stays open and can be
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,9 +19,17 @@ from piste.hub.db.base import ConflictError, Connection, Row
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
 from piste.hub.publish.declaring import as_present, readable_paths
-from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
+from piste.hub.publish.records import (
+    FINISHED,
+    OPEN,
+    PublicationRow,
+    ReleaseContent,
+    StagedOutput,
+    StagedPath,
+)
+from piste.hub.registry.availability import all_outputs
 from piste.hub.registry.outputs import BuiltManifest, build_manifest, put_manifest, sign_statement
-from piste.hub.registry.queries import add_manifest
+from piste.hub.registry.queries import add_manifest, release_by_id
 from piste.hub.services import Services
 from piste.lib.identifiers import new_id
 from piste.nix.closure import ClosureError
@@ -41,11 +49,11 @@ class _Prepared:
     content: str
     outputs: Sequence[StagedOutput]
     manifests: Mapping[str, BuiltManifest]  # by base name of the root
-    claimed: Sequence[NewPath]
+    paths: Mapping[str, StagedPath]
+    new: Sequence[NewPath]
     keys: Sequence[SecretKey]
     published_by: str | None
     now: int
-    new: Sequence[NewPath] = field(default=())
 
 
 async def finish(
@@ -59,7 +67,7 @@ async def finish(
     content = content_of(publication.source, outputs, publication.said.revision)
     existing = await queries.release_of_version(services.database, project.id, version.sort_key())
     if existing is not None:
-        return await _as_before(services, project, publication, existing, content)
+        return await _as_before(services, project, actor, publication, outputs, existing, content)
     if publication.state == FINISHED:
         raise not_found()  # its release was removed with the project's others
     paths = await _staged(services, project, actor, publication)
@@ -76,7 +84,7 @@ async def finish(
         existing = await queries.release_of_version(services.database, project.id, version.sort_key())
         if existing is None:
             raise
-        return await _as_before(services, project, publication, existing, content)
+        return await _as_before(services, project, actor, publication, outputs, existing, content)
     return await _published(services, project, prepared.id, str(version), created=True)
 
 
@@ -87,7 +95,13 @@ def content_of(source: str, outputs: Sequence[StagedOutput], revision: str | Non
 
 
 async def _as_before(
-    services: Services, project: Project, publication: PublicationRow, existing: Row, content: str
+    services: Services,
+    project: Project,
+    actor: Actor,
+    publication: PublicationRow,
+    outputs: Sequence[StagedOutput],
+    existing: Row,
+    content: str,
 ) -> Published:
     if existing["content"] != content:
         raise HubError(
@@ -95,9 +109,33 @@ async def _as_before(
             f"Version {existing['version']} of {project.name} is published with other content.",
             hint="A version never changes. Publish the next one.",
         )
-    async with services.database.transaction() as connection:
-        await queries.close(connection, publication.id)
+    if publication.state == OPEN:
+        await _bring_rest(services, project, actor, publication, outputs)
+        release = await release_by_id(services.database, project.id, existing["id"])
+        if release is not None:
+            await all_outputs(services, project, release)
     return await _published(services, project, existing["id"], existing["version"], created=False)
+
+
+async def _bring_rest(
+    services: Services,
+    project: Project,
+    actor: Actor,
+    publication: PublicationRow,
+    outputs: Sequence[StagedOutput],
+) -> None:
+    """A release never changes, but what it only recorded may be built later: its paths then join the
+    project, which makes it available.
+    """
+    paths = await _staged(services, project, actor, publication)
+    complete = await services.workers.run(complete_names, paths)
+    _check_required(outputs, paths, complete)
+    chosen = {name: paths[name] for name in complete}
+    keys = await services.keyring.signing_keys(project.organization)
+    new = await _new_to(services, project, chosen, keys)
+    async with services.database.transaction() as connection:
+        if await queries.close(connection, publication.id):
+            await _add_paths(connection, project, chosen, new, services.clock())
 
 
 async def _staged(
@@ -166,13 +204,7 @@ async def _prepare(
     for built in manifests.values():
         await put_manifest(services.objects, built)
     keys = await services.keyring.signing_keys(project.organization)
-    public = await services.keyring.public_keys(project.organization)
-    own = await cache_queries.paths_of_project(
-        services.database, project.id, [path.hash_part for path in paths.values()]
-    )
-    known = {path.hash_part for path in own}
-    fresh = [path for path in paths.values() if path.hash_part not in known]
-    new = await services.workers.run(new_paths, fresh, keys, public)
+    new = await _new_to(services, project, paths, keys)
     now = services.clock()
     return _Prepared(
         id=new_id(now),
@@ -181,12 +213,25 @@ async def _prepare(
         content=content,
         outputs=outputs,
         manifests=manifests,
-        claimed=[NewPath(path, []) for path in paths.values()],
+        paths=paths,
+        new=new,
         keys=keys,
         published_by=actor.person,
         now=now,
-        new=new,
     )
+
+
+async def _new_to(
+    services: Services, project: Project, paths: Mapping[str, StagedPath], keys: Sequence[SecretKey]
+) -> list[NewPath]:
+    """Those of the paths that the project does not have, signed."""
+    public = await services.keyring.public_keys(project.organization)
+    own = await cache_queries.paths_of_project(
+        services.database, project.id, [path.hash_part for path in paths.values()]
+    )
+    known = {path.hash_part for path in own}
+    fresh = [path for path in paths.values() if path.hash_part not in known]
+    return await services.workers.run(new_paths, fresh, keys, public)
 
 
 async def _commit(connection: Connection, project: Project, prepared: _Prepared) -> None:
@@ -196,10 +241,7 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
     sequence = await queries.next_sequence(connection, project.id)
     if sequence is None:
         raise not_found()
-    differing = await cache_queries.claim_paths(connection, project.organization, prepared.claimed)
-    if differing:
-        raise path_conflict(differing)
-    await cache_queries.add_paths(connection, project.id, prepared.new, prepared.now)
+    await _add_paths(connection, project, prepared.paths, prepared.new, prepared.now)
     for built in prepared.manifests.values():
         counts = (built.path_count, built.nar_size)
         await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)
@@ -207,6 +249,21 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
     await queries.add_outputs(
         connection, [_output_values(project, prepared, sequence, output) for output in prepared.outputs]
     )
+
+
+async def _add_paths(
+    connection: Connection,
+    project: Project,
+    paths: Mapping[str, StagedPath],
+    new: Sequence[NewPath],
+    now: int,
+) -> None:
+    """`new` join the project; all of `paths` must be to the organization what they are here."""
+    claimed = [NewPath(path, []) for path in paths.values()]
+    differing = await cache_queries.claim_paths(connection, project.organization, claimed)
+    if differing:
+        raise path_conflict(differing)
+    await cache_queries.add_paths(connection, project.id, new, now)
 
 
 def path_conflict(hash_parts: Sequence[str]) -> HubError:
