@@ -1,5 +1,5 @@
 """What the tests of the whole way share."""
 
-from tests.running.fixtures import postgres
+from tests.running.fixtures import hub, postgres
 
-__all__ = ["postgres"]
+__all__ = ["hub", "postgres"]
