@@ -19,7 +19,7 @@ import msgspec
 from piste.client.address import HubAddress, parse_address, require_safe, segments
 from piste.client.credentials import Credential
 from piste.client.proxy import proxy_for
-from piste.lib.errors import AccessError, PisteError, UnreachableError
+from piste.lib.errors import AccessError, PisteError, UnreachableError, UsageError
 from piste.lib.retry import Backoff
 from piste.wire.errors import ErrorBody, Problem
 
@@ -31,6 +31,8 @@ _TIMEOUT: Final = 30.0  # seconds of silence; a finish of 10,000 paths takes 2
 # A server may close a connection that was idle; a request that must not be repeated gets a new one.
 _IDLE: Final = 4.0
 _ANSWER_LIMIT: Final = 256 << 20  # bytes of one answer that is read as a whole
+# What the hub says of words that somebody typed: they, not the hub, are what is wrong.
+_MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-version"))
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 
@@ -238,6 +240,8 @@ def answer_error(url: str, status: int, data: bytes, *, logged_in: bool) -> Pist
     hint = problem.hint
     if hint is None and status in (401, 403, 404) and not logged_in:
         hint = "You are not logged in: `piste login` may be what is missing."
+    if status == 400 and problem.ref in _MISTYPED:
+        return UsageError(problem.ref, problem.message, hint=hint, context=context)
     kind = {401: AccessError, 403: AccessError, 502: UnreachableError, 503: UnreachableError}
     kind[504] = UnreachableError
     return kind.get(status, PisteError)(problem.ref, problem.message, hint=hint, context=context)

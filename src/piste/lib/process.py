@@ -67,14 +67,14 @@ class Completed:
 
 
 class CommandError(PisteError):
-    """A program ended with a status other than 0; `completed` has the whole of it."""
+    """A program ended with a status other than 0; `completed` has the whole of it, `said` its last lines."""
 
     def __init__(self, completed: Completed) -> None:
         name = " ".join(completed.argv[:3])
         status = f"status {completed.code}" if completed.code >= 0 else f"signal {-completed.code}"
-        last = "\n".join(completed.stderr.strip().splitlines()[-_STDERR_SHOWN:])
+        self.said = "\n".join(completed.stderr.strip().splitlines()[-_STDERR_SHOWN:])
         super().__init__(
-            "command-failed", f"`{name} …` ended with {status}" + (f":\n{last}" if last else ".")
+            "command-failed", f"`{name} …` ended with {status}" + (f":\n{self.said}" if self.said else ".")
         )
         self.completed = completed
 

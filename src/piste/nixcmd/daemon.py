@@ -47,6 +47,16 @@ class StoreRefusedError(PisteError):
         super().__init__("store-refused", f"Nix refused: {text}", hint=hint)
 
 
+def damaged(path: StorePath) -> PisteError:
+    """The error for a path whose files are not what they were when Nix took them in."""
+    return PisteError(
+        "path-damaged",
+        f"{path} is damaged in the Nix store: its files were changed or removed since it was made.",
+        hint="`nix-store --verify --check-contents --repair` looks at the whole store and mends it;"
+        " `nix-store --delete` of the path lets it be built anew.",
+    )
+
+
 class Daemon:
     """One connection; use it in a `with` block. Paths that pass through it are kept from the garbage
     collector until it is closed."""
@@ -129,7 +139,11 @@ class Daemon:
                 piece = self._source.read1(_PIECE)
                 if not piece:
                     raise protocol.ProtocolError("the daemon closed the connection in the middle of a NAR")
+            try:
                 parser.feed(piece)
+            except NarError as error:
+                # In the middle of a NAR the daemon can't say anything else: it could not read on.
+                raise damaged(path) from error
             yield piece
 
     # what is brought in

@@ -15,6 +15,7 @@ from piste.client.address import segments
 from piste.client.api import HubClient, publication_path
 from piste.lib.clock import HOUR, Clock, wall_clock
 from piste.lib.errors import AccessError, PisteError, UnreachableError
+from piste.lib.process import CommandError
 from piste.nix.narinfo import PathInfo
 from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
@@ -134,6 +135,12 @@ class _Publishing:
                 f"flake.lock is missing or does not fit {self._source.folder / 'flake.nix'}: "
                 "what would be published is not what was tested.",
                 hint="Run `nix flake lock`, then commit flake.lock.",
+            ) from error
+        except CommandError as error:
+            raise PisteError(
+                "evaluation-failed",
+                f"The flake in {self._source.folder} can't be read:\n{error.said}",
+                hint="Mend it until `nix flake metadata` reads it, and commit that.",
             ) from error
 
     def _open(self) -> Publication:

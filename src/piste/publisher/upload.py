@@ -5,15 +5,16 @@ compressed length must be known before its first byte is sent → hub.
 """
 
 import asyncio
+import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final
 
 from piste.client.transfer import open_session, upload_nars
 from piste.lib.zstd import zstd
 from piste.nix.narinfo import PathInfo
-from piste.nixcmd.daemon import Daemon
+from piste.nixcmd.daemon import Daemon, damaged
 from piste.nixcmd.store import Store
 from piste.publisher.records import Progress
 
@@ -77,7 +78,7 @@ def _spool(daemon: Daemon, bundle: Sequence[PathInfo], file: BinaryIO) -> int:
         file.write(bytes(_HEADER))
         compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.compression_level: _LEVEL})
         compressor.set_pledged_input_size(info.nar_size)
-        for piece in daemon.nar_from_path(info.path):
+        for piece in _checked(info, daemon.nar_from_path(info.path)):
             file.write(compressor.compress(piece))
         file.write(compressor.flush())
         end = file.tell()
@@ -86,6 +87,21 @@ def _spool(daemon: Daemon, bundle: Sequence[PathInfo], file: BinaryIO) -> int:
         file.seek(end)
     file.flush()
     return file.tell()
+
+
+def _checked(info: PathInfo, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a NAR, as long as they are what the store says of it: the hub would say so too, but not
+    which path is meant and what to do.
+    """
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if size > info.nar_size:
+            raise damaged(info.path)
+        yield piece
+    if (size, digest.digest()) != (info.nar_size, info.nar_hash.digest):
+        raise damaged(info.path)
 
 
 class _Tally:

@@ -20,11 +20,14 @@ def parse_attribute(text: str) -> str:
 
 def attribute_not_found(attribute: str, reference: str, others: Sequence[str]) -> HubError:
     """`others`: the release's attribute paths, empty for those who may not know them."""
-    return HubError(
-        "attribute-not-found",
-        f"The release {reference} has no output {attribute}.",
-        hint=f"Did you mean {' or '.join(near(attribute, others))}?" if near(attribute, others) else None,
-    )
+    alike = near(attribute, others)
+    if alike:
+        hint = f"Did you mean {' or '.join(alike)}?"
+    elif others:
+        hint = f"`piste list outputs {reference}` lists those that it has."
+    else:
+        hint = "Ask whoever publishes it which outputs it has."
+    return HubError("attribute-not-found", f"The release {reference} has no output {attribute}.", hint=hint)
 
 
 def near(attribute: str, others: Sequence[str]) -> list[str]:
