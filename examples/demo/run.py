@@ -95,6 +95,9 @@ class Demo:
 
     def survive_a_bad_release(self) -> None:
         terminal.heading(6, "A release that does not start: the host goes back by itself, and says so")
+        terminal.command(
+            "git -C system mv page/index.html page/lost.html && git -C system commit -m 'Lose the page'"
+        )
         (self.folder / "system/page/index.html").rename(self.folder / "system/page/lost.html")
         scratch.commit(self.publisher, "Lose the page")
         self.publish("1.2.0")
@@ -118,7 +121,8 @@ class Demo:
 
     def change_page(self, old: str, new: str) -> None:
         page = self.folder / "system/page/index.html"
-        terminal.command(f"sed -i 's/{old}/{new}/' system/page/index.html && git -C system commit -a")
+        edit = f"sed -i 's/{old}/{new}/' system/page/index.html"
+        terminal.command(f"{edit} && git -C system commit -a -m '{new}'")
         page.write_text(page.read_text().replace(old, new))
         scratch.commit(self.publisher, new)
 
@@ -133,8 +137,10 @@ class Demo:
         return (self.folder / "host.token").read_text().strip()
 
     def end(self) -> None:
-        scratch.stop_service(self.host)
-        self.hub.stop()
+        try:
+            scratch.stop_service(self.host)
+        finally:
+            self.hub.stop()
 
 
 def main() -> int:
@@ -145,7 +151,8 @@ def main() -> int:
         "--keep", action="store_true", help="leave the scratch folder for you to look around in"
     )
     keep = parser.parse_args().keep
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         scratch.check_machine()
     except StopError as error:
@@ -162,9 +169,11 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        demo.end()
-        if not keep:
-            scratch.remove(folder)
+        try:
+            demo.end()
+        finally:
+            if not keep:
+                scratch.remove(folder)
     left = f"All of it is in {folder}." if keep else "Nothing of it is left."
     terminal.out("")
     terminal.explain(f"The demo took {time.monotonic() - began:.0f} seconds. {left}")

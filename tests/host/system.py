@@ -3,10 +3,11 @@
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def service_port(root: Path) -> Iterator[int]:
     finally:
         pid_file = root / "run/web.pid"
         if pid_file.exists():
-            subprocess.run(["kill", pid_file.read_text().strip()], check=False)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid_file.read_text()), signal.SIGTERM)
 
 
 @cache

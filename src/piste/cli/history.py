@@ -34,12 +34,15 @@ def history(
         show.data(deployments)
         return
     running = host.running(kind)
-    headings = ("when", "result", "generation", "reference", "store path", "")
-    show.table(headings, (_row(one, running) for one in deployments))
+    # What came back runs since its latest deployment, not since its first.
+    latest = next((one for one in deployments if running is not None and one.store_path == running), None)
+    headings = ("when", "result", "generation", "version", "reference", "store path", "")
+    show.table(headings, (_row(one, runs=one is latest) for one in deployments))
 
 
-def _row(one: Deployment, running: str | None) -> tuple[str | None, ...]:
+def _row(one: Deployment, *, runs: bool) -> tuple[str | None, ...]:
     generation = str(one.generation) if one.generation is not None else None
     result = one.result or one.state
-    mark = "runs now" if one.store_path is not None and one.store_path == running else ""
-    return show.moment(one.started_at), result.value, generation, one.reference, one.store_path, mark
+    mark = "runs now" if runs else None
+    when = show.moment(one.started_at)
+    return when, result.value, generation, one.version, one.reference, one.store_path, mark
