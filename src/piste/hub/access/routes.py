@@ -120,7 +120,9 @@ async def _person(services: Services, exchange: Exchange, asked: NewToken) -> st
             f"{asked.person[:64]!r} is not a member.",
             hint="Add the person with `piste org add-member`.",
         )
-    return found
+    token_rules.check_may_act_for(actor, exchange.organization.id, found["role"], bool(found["superuser"]))
+    person: str = found["id"]
+    return person
 
 
 async def _project(services: Services, exchange: Exchange, text: str) -> Project:

@@ -61,15 +61,14 @@ async def revoke(connection: Connection, id_: str, now: int) -> int:
     )
 
 
-async def member_by_name(database: Database, organization: str, name: str) -> str | None:
-    """The id of a member."""
-    row = await database.one(
-        """SELECT p.id FROM person p JOIN member m ON m.person = p.id
+async def member_by_name(database: Database, organization: str, name: str) -> Row | None:
+    """A member's id and role, and whether the person is a superuser."""
+    return await database.one(
+        """SELECT p.id, p.superuser, m.role FROM person p JOIN member m ON m.person = p.id
            WHERE m.organization = $1 AND p.issuer = 'local' AND p.subject = $2""",
         organization,
         name,
     )
-    return None if row is None else row["id"]
 
 
 async def release_versions(database: Database, project: str) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from piste.hub.access.records import Actor, Kind, Permission
+from piste.hub.access.records import Actor, Kind, Permission, Role
 from piste.hub.access.rules import permissions_of
 from piste.hub.errors import HubError
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
@@ -32,8 +32,12 @@ def check_kind(asked: NewToken) -> Kind:
         raise HubError(
             "bad-request", f"{asked.kind[:40]!r} is not a kind of token.", hint="user or resolve-only."
         )
-    if not asked.description.strip() or len(asked.description) > _MAX_DESCRIPTION:
-        raise HubError("bad-request", f"A token needs a description of up to {_MAX_DESCRIPTION} characters.")
+    described = asked.description.strip() and asked.description.isprintable()
+    if not described or len(asked.description) > _MAX_DESCRIPTION:
+        # It is shown on other people's terminals.
+        raise HubError(
+            "bad-request", f"A token needs a description of up to {_MAX_DESCRIPTION} printable characters."
+        )
     kind = Kind(asked.kind)
     bound = (asked.project, asked.requirement, asked.attribute, asked.minimum_version)
     if kind is Kind.USER and any(value is not None for value in bound):
@@ -86,6 +90,17 @@ def allowed_versions(bounds: TokenBounds, published: list[str]) -> list[str]:
             if len(found) == _MAX_ALLOWED:
                 break
     return found
+
+
+def check_may_act_for(actor: Actor, organization: str, role: str, superuser: bool) -> None:
+    """Whoever holds a token acts as its person, so nobody makes one for a person who may more."""
+    above = superuser or role == Role.OWNER
+    if above and not (actor.superuser or actor.roles.get(organization) is Role.OWNER):
+        raise HubError(
+            "forbidden",
+            "Only an owner makes tokens for an owner.",
+            hint="Ask that person to make the token.",
+        )
 
 
 def may_manage_all(actor: Actor, organization: str) -> bool:
