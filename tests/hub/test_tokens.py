@@ -105,7 +105,7 @@ def test_a_closure_token_ends_with_its_manifest_and_later_ones_do_not(
         project = new_id(services.clock())
         text, _ = await services.closures.issue(_nobody(), project, CLAIMS.manifest)
         async with services.database.transaction() as connection:
-            await services.revocations.add_manifest(connection, CLAIMS.manifest)
+            await services.revocations.add_manifest(connection, project, CLAIMS.manifest)
         await services.revocations.refresh()
         with pytest.raises(HubError):
             await services.closures.check(text)

@@ -32,8 +32,9 @@ def token_subject(token: str) -> str:
     return f"token:{token}"
 
 
-def manifest_subject(manifest: str) -> str:
-    return f"release:{manifest}"
+def manifest_subject(project: str, manifest: str) -> str:
+    """Of one project: the closure of another's release may be the same, and is not theirs to end."""
+    return f"release:{project}:{manifest}"
 
 
 def project_subject(project: str) -> str:
@@ -54,10 +55,10 @@ class Revocations:
         """End the closure tokens that were made for a token (id), inside the transaction of the caller."""
         await queries.add_revocation(connection, token_subject(token), self._clock())
 
-    async def add_manifest(self, connection: Connection, manifest: str) -> None:
-        """End the closure tokens of a manifest (`sha256:<hex>`) that exist now; later ones are not
+    async def add_manifest(self, connection: Connection, project: str, manifest: str) -> None:
+        """End a project's closure tokens of a manifest (`sha256:<hex>`) that exist now; later ones are not
         touched."""
-        await queries.add_revocation(connection, manifest_subject(manifest), self._clock())
+        await queries.add_revocation(connection, manifest_subject(project, manifest), self._clock())
 
     async def add_project(self, connection: Connection, project: str) -> None:
         """End the closure tokens of a project (id) that exist now: it was deleted, or is not open to all any
@@ -66,7 +67,7 @@ class Revocations:
 
     async def is_revoked(self, claims: ClosureClaims) -> bool:
         """Whether this token has ended before its hour."""
-        subjects = [manifest_subject(claims.manifest), project_subject(claims.project)]
+        subjects = [manifest_subject(claims.project, claims.manifest), project_subject(claims.project)]
         if claims.parent:
             subjects.append(token_subject(claims.parent))
         if time.monotonic() - self._refreshed > STALE_SECONDS:

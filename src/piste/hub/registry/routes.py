@@ -124,7 +124,9 @@ class _Releases:
             if message.security:
                 for output in await queries.outputs(connection, row.id):
                     if output.manifest is not None:
-                        await services.revocations.add_manifest(connection, output.manifest)
+                        await services.revocations.add_manifest(
+                            connection, exchange.project.id, output.manifest
+                        )
         return await self._now(exchange, row)
 
     async def unyank(self, exchange: Exchange) -> Response:
@@ -145,7 +147,8 @@ class _Sources:
     async def of_release(self, exchange: Exchange) -> Response:
         requirement = parse_requirement(exchange.parameters["requirement"])
         row = await choose(self._services.database, exchange.project, requirement, yanked=True)
-        return await self._send(exchange, row)
+        # Tomorrow the same range may mean another release.
+        return await self._send(exchange, row, "no-cache")
 
     async def locked(self, exchange: Exchange) -> Response:
         """An input of a flake: on to the address that never changes."""
@@ -164,9 +167,9 @@ class _Sources:
         row = await queries.release_by_id(self._services.database, project.id, asked["release"])
         if row is None or row.version != asked["version"]:
             raise not_found()
-        return await self._send(exchange, row)
+        return await self._send(exchange, row, immutable(exchange.actor))
 
-    async def _send(self, exchange: Exchange, row: ReleaseRow) -> Response:
+    async def _send(self, exchange: Exchange, row: ReleaseRow, caching: str) -> Response:
         services, project = self._services, exchange.project
         return await send_object(
             exchange.request,
@@ -176,7 +179,7 @@ class _Sources:
             # Nix keeps the old lock for an unchanged ETag, so it has to differ for each release.
             etag=row.id,
             headers={
-                "Cache-Control": immutable(exchange.actor),
+                "Cache-Control": caching,
                 "Link": rules.immutable_link(services.settings.public_url, project, row),
                 "Content-Disposition": f'attachment; filename="{project.name}-{row.version}.tar.gz"',
                 "Content-Security-Policy": "default-src 'none'; sandbox",
