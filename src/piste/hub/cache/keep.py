@@ -30,8 +30,11 @@ def listing_key(nar_hash: str) -> str:
     return f"listing/{nar_hash.removeprefix('sha256:')}.json.zst"
 
 
-async def keep(objects: Objects, nar: Ingested) -> KeptNar:
-    """Take the NAR out of the spool, durably."""
+async def keep(objects: Objects, nar: Ingested, described: KeptNar | None) -> KeptNar:
+    """Take the NAR out of the spool, durably. `described` is the row that there is of it already.
+
+    It takes no longer when somebody else has brought the NAR before: that is nobody's business.
+    """
     try:
         if nar.listing is not None:
             await objects.put(listing_key(nar.nar_hash), nar.listing)
@@ -40,7 +43,9 @@ async def keep(objects: Objects, nar: Ingested) -> KeptNar:
         nar.file.unlink(missing_ok=True)
     if taken:
         return KeptNar(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size)
-    # Somebody's file was there already, compressed in another way perhaps: the row has to describe that one.
+    if described is not None:
+        return described
+    # A file without a row, compressed in another way perhaps: the row has to describe that one.
     digest, size = hashlib.sha256(), 0
     async for piece in objects.stream(nar_key(nar.nar_hash)):
         digest.update(piece)

@@ -44,7 +44,7 @@ async def take_nar(
         intake = Intake(services.objects.spool, compression=compression)
         await services.workers.pump(body, intake)
         nar = await services.workers.run(intake.finish)
-    kept = await keep(services.objects, nar)
+    kept = await keep(services.objects, nar, await queries.nar(services.database, nar.nar_hash))
     now = services.clock()
     async with services.database.transaction() as connection:
         await queries.add_nars(connection, [kept], now)

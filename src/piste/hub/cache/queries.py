@@ -69,10 +69,11 @@ async def newest_hash_parts(database: Database, project: str, limit: int) -> lis
     return [row["hash_part"] for row in rows]
 
 
-async def nar(database: Database, nar_hash: str) -> Row | None:
-    return await database.one(
+async def nar(database: Database, nar_hash: str) -> KeptNar | None:
+    row = await database.one(
         "SELECT nar_hash, nar_size, file_hash, file_size FROM nar WHERE nar_hash = $1", nar_hash
     )
+    return None if row is None else KeptNar(**dict(row))
 
 
 async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) -> None:

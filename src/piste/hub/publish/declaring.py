@@ -30,6 +30,8 @@ async def declare(
     upstreams = await cache_queries.upstreams(services.database, project.organization)
     rows = await services.workers.run(_stage, declaration.paths, infos, held, upstreams)
     async with services.database.transaction() as connection:
+        if not await queries.hold_open(connection, publication.id):
+            raise HubError("publication-closed", "This publication was finished or abandoned meanwhile.")
         _check_same_outputs(await queries.staged_outputs(connection, publication.id), outputs)
         await queries.stage_paths(connection, publication.id, rows)
         await queries.stage_outputs(connection, publication.id, outputs)

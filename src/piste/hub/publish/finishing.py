@@ -13,7 +13,7 @@ import msgspec
 
 from piste.hub.access.records import Actor, Project
 from piste.hub.cache import queries as cache_queries
-from piste.hub.cache.records import NewPath
+from piste.hub.cache.records import NewPath, PathRecord
 from piste.hub.cache.signing import new_paths
 from piste.hub.db.base import ConflictError, Connection, Row
 from piste.hub.errors import HubError, not_found
@@ -229,9 +229,19 @@ async def _new_to(
     own = await cache_queries.paths_of_project(
         services.database, project.id, [path.hash_part for path in paths.values()]
     )
-    known = {path.hash_part for path in own}
+    known = {path.hash_part: _said(path) for path in own}
+    # A manifest tells of the paths as they were staged, so the project may say nothing else of them.
+    differing = [
+        part for path in paths.values() if known.get(part := path.hash_part, _said(path)) != _said(path)
+    ]
+    if differing:
+        raise path_conflict(differing)
     fresh = [path for path in paths.values() if path.hash_part not in known]
     return await services.workers.run(new_paths, fresh, keys, public)
+
+
+def _said(path: PathRecord) -> tuple[str, str, int, str]:
+    return path.name, path.nar_hash, path.nar_size, path.reference_names
 
 
 async def _commit(connection: Connection, project: Project, prepared: _Prepared) -> None:

@@ -121,9 +121,9 @@ async def mark_verified(connection: Connection, publication_id: str, paths: Sequ
     """Only what is still declared exactly as it was when the NAR was scanned."""
     await connection.many(
         """UPDATE staged_path SET state = 'verified' WHERE publication = $1 AND hash_part = $2
-               AND nar_hash = $3 AND reference_names = $4 AND state = 'missing'""",
+               AND nar_hash = $3 AND nar_size = $4 AND reference_names = $5 AND state = 'missing'""",
         [
-            (publication_id, path.hash_part, path.nar_hash, path.reference_names)
+            (publication_id, path.hash_part, path.nar_hash, path.nar_size, path.reference_names)
             for path in sorted(paths, key=lambda path: path.hash_part)
         ],
     )
@@ -139,6 +139,14 @@ async def set_source(connection: Connection, publication_id: str, values: Sequen
         publication_id,
         *values,
     )
+
+
+async def hold_open(connection: Connection, publication_id: str) -> bool:
+    """Whether it still takes something; it then does to the end of the transaction."""
+    changed = await connection.run(
+        "UPDATE publication SET state = 'open' WHERE id = $1 AND state = 'open'", publication_id
+    )
+    return changed == 1
 
 
 async def close(connection: Connection, publication_id: str) -> bool:

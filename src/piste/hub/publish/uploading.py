@@ -65,18 +65,28 @@ class _Upload:
                     context={"hash-parts": " ".join(extra[: rules.SHOWN_MISSING])},
                 )
 
+    async def _keep(self, nar: Ingested) -> KeptNar:
+        described = await cache_queries.nar(self._services.database, nar.nar_hash)
+        return await keep(self._services.objects, nar, described)
+
     async def _commit(self, nars: Sequence[Ingested]) -> None:
-        results = await asyncio.gather(
-            *(keep(self._services.objects, nar) for nar in nars), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._keep(nar) for nar in nars), return_exceptions=True)
         kept = [result for result in results if isinstance(result, KeptNar)]
-        paths = [path for nar in kept for path in self._paths[nar.nar_hash]]
+        sizes = {nar.nar_hash: nar.nar_size for nar in kept}
+        # A path whose declaration gives the same hash another size is not what was verified.
+        paths = [
+            path
+            for nar_hash, size in sizes.items()
+            for path in self._paths[nar_hash]
+            if path.nar_size == size
+        ]
         async with self._services.database.transaction() as connection:
             await cache_queries.add_nars(connection, kept, self._services.clock())
             await queries.mark_verified(connection, self._publication.id, paths)
         self.accepted += len(kept)
         self.nar_bytes += sum(nar.nar_size for nar in kept)
-        self.file_bytes += sum(nar.file_size for nar in kept)
+        # What was sent, whatever file is kept: that of somebody else, perhaps.
+        self.file_bytes += sum(nar.file_size for nar in nars if nar.nar_hash in sizes)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
