@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -26,6 +27,7 @@ RATIO_FREE: Final = 16 << 20
 FLAKE_LIMIT: Final = 1 << 20
 LOCK_LIMIT: Final = 8 << 20
 TEXT_LIMIT: Final = 1 << 20
+LINKS_LIMIT: Final = 8 << 20  # of the names of links, which are all remembered
 _READMES: Final = ("readme.md", "readme", "readme.txt", "readme.rst")
 _LICENSES: Final = ("license", "licence", "copying", "license.md", "licence.md", "license.txt", "copying.txt")
 
@@ -51,7 +53,9 @@ class SourceIntake:
         self._hash = hashlib.sha256()
         self._size = self._plain = 0
         self._top: str | None = None
-        self._symlinks: set[str] = set()
+        self._links: set[str] = set()
+        self._link_bytes = 0
+        self._seen: set[str] = set()
         self._files: dict[str, bytes] = {}
         descriptor, name = tempfile.mkstemp(dir=spool, suffix=".tar.gz")
         self._file = os.fdopen(descriptor, "wb")
@@ -105,17 +109,23 @@ class SourceIntake:
             limit = self._limit(inner)
             if inner in self._files:
                 raise TarError(f"{inner} is there twice")
+            # One spelling is enough: each of the many could have a megabyte.
+            if inner.lower() in self._seen:
+                return -1
+            self._seen.add(inner.lower())
             if entry.size > limit and PurePosixPath(inner).name in ("flake.nix", "flake.lock"):
                 raise TarError(f"{inner} is larger than {limit >> 20} MiB")
             return limit
         return -1
 
     def _check_links(self, entry: Entry) -> None:
-        parents = PurePosixPath(entry.name).parents
-        if any(str(parent) in self._symlinks for parent in parents):
+        if self._links and any(parent in self._links for parent in _folders(entry.name)):
             raise TarError(f"{entry.name[:100]!r} goes through a link")
         if entry.kind == "symlink":
-            self._symlinks.add(entry.name)
+            self._link_bytes += len(entry.name)
+            if self._link_bytes > LINKS_LIMIT:
+                raise TarError("it has far more links than sources have")
+            self._links.add(entry.name)
         if entry.kind == "hardlink":
             target = PurePosixPath(entry.target)
             if target.is_absolute() or ".." in target.parts or target.parts[:1] != (self._top,):
@@ -184,3 +194,11 @@ class SourceIntake:
         """Leave nothing behind."""
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def _folders(name: str) -> Iterator[str]:
+    """The folders that a name stands in."""
+    at = name.find("/")
+    while at >= 0:
+        yield name[:at]
+        at = name.find("/", at + 1)

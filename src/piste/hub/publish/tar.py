@@ -15,6 +15,7 @@ EXTENSION_LIMIT: Final = 64 * 1024  # of a long name or a pax header
 ENTRY_LIMIT: Final = 200_000
 NAME_LIMIT: Final = 4096
 PART_LIMIT: Final = 255
+DEPTH_LIMIT: Final = 64
 
 _REGULAR: Final = frozenset({b"0", b"\0", b"7"})
 _KINDS: Final = {b"5": "directory", b"2": "symlink", b"1": "hardlink"}
@@ -164,6 +165,8 @@ def clean_name(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise TarError(f"{name[:100]!r} tries to leave its folder")
+    if len(parts) > DEPTH_LIMIT:
+        raise TarError(f"a name has more than {DEPTH_LIMIT} parts")
     if any(len(part.encode("utf-8", "surrogateescape")) > PART_LIMIT for part in parts):
         raise TarError(f"a part of a name is longer than {PART_LIMIT} bytes")
     return "/".join(parts)
