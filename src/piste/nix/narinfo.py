@@ -124,6 +124,8 @@ def _fields(text: str) -> dict[str, list[str]]:
         raise NarInfoError(f"a narinfo of {len(text)} characters is too long")
     if not text.endswith("\n"):
         raise NarInfoError("the narinfo is cut: its last line does not end")
+    if not text.replace("\n", " ").isprintable():
+        raise NarInfoError("the narinfo holds control characters")
     fields: dict[str, list[str]] = {}
     for line in text[:-1].split("\n"):
         key, separator, value = line.partition(": ")

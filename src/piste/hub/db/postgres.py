@@ -110,6 +110,9 @@ def _translated() -> Iterator[None]:
         yield
     except asyncpg.UniqueViolationError as error:
         raise ConflictError(str(error)) from error
+    except asyncpg.CharacterNotInRepertoireError as error:
+        # The only text that the hub takes and PostgreSQL does not: one that holds a NUL.
+        raise HubError("bad-request", "The request holds a character that is no text.") from error
     except asyncpg.DiskFullError as error:
         raise OSError(errno.ENOSPC, "the database's disk is full") from error
     except (

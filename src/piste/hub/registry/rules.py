@@ -40,7 +40,7 @@ def parse_limit(text: str | None) -> int:
     """How many rows a list may have."""
     if text is None:
         return LIST_LIMIT
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= LIST_LIMIT:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= LIST_LIMIT:
         raise HubError("bad-request", f"The limit is a number from 1 to {LIST_LIMIT}.")
     return int(text)
 
