@@ -3,11 +3,15 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from piste.lib import process
 from piste.lib.errors import PisteError
 from piste.lib.process import CommandError
+
+# A folder of the tree can have the form of a bare repository, whose configuration then names programs to run.
+_GIT: Final = ("git", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ def read_checkout(folder: Path) -> Checkout | None:
 
 def list_files(folder: Path) -> list[str]:
     """The tracked files below `folder`, relative to it, sorted."""
-    listed = process.run(["git", "ls-files", "-z", "--", "."], cwd=folder).stdout
+    listed = process.run([*_GIT, "ls-files", "-z", "--", "."], cwd=folder).stdout
     return sorted(name.decode(errors="surrogateescape") for name in listed.split(b"\0") if name)
 
 
 def _git(folder: Path, *arguments: str, check: bool = True) -> str:
-    return process.run(["git", *arguments], cwd=folder, check=check).text
+    return process.run([*_GIT, *arguments], cwd=folder, check=check).text
 
 
 def _public_url(remote: str) -> str | None:
