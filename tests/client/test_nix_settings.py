@@ -29,6 +29,14 @@ def test_both_files_are_made_where_there_are_none(folder: Path) -> None:
     assert conf == [f"netrc-file = {folder}/netrc", f"extra-trusted-public-keys = {KEY}"]
 
 
+def test_who_may_read_nix_conf_stays_as_it_was(folder: Path) -> None:
+    conf = folder / "nix.conf"
+    conf.write_text("access-tokens = example.org=secret\n")
+    conf.chmod(0o600)
+    nix_settings.teach(HUB, "secret", [KEY])
+    assert stat.S_IMODE(conf.stat().st_mode) == 0o600
+
+
 def test_doing_it_twice_changes_nothing_the_second_time() -> None:
     nix_settings.teach(HUB, "secret", [KEY])
     assert nix_settings.teach(HUB, "secret", [KEY]) == []

@@ -7,6 +7,7 @@ user's builds get at the token.
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def teach(address: HubAddress, token: str, keys: Sequence[str]) -> list[Path]:
     if additions:
         conf.parent.mkdir(parents=True, exist_ok=True)
         start = text if not text or text.endswith("\n") else text + "\n"
-        write_atomically(conf.resolve(), (start + "\n".join(additions) + "\n").encode())
+        write_atomically(conf.resolve(), (start + "\n".join(additions) + "\n").encode(), mode=_mode(conf))
         changed.append(conf)
     return changed
 
@@ -156,6 +157,11 @@ def _settings(text: str) -> Iterator[tuple[int, str, str]]:
         name, equals, value = line.partition("#")[0].partition("=")
         if equals:
             yield number, name.strip(), value.strip()
+
+
+def _mode(path: Path) -> int:
+    """Who may read the file stays as it is: a nix.conf can hold tokens for other places."""
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
 
 
 def _read(path: Path) -> str:

@@ -123,7 +123,7 @@ class _Download:
             if response.status == 416 and self.received == self._size:
                 return
             if response.status not in (200, 206):
-                data = await response.content.read(_SMALL_ANSWER)
+                data = await _small(response)
                 raise answer_error(
                     self._url, response.status, data, logged_in="Authorization" in self._headers
                 )
@@ -146,6 +146,16 @@ class _Download:
             self.received += len(piece)
 
 
+async def _small(response: aiohttp.ClientResponse) -> bytes:
+    """A short answer, in however many pieces it comes; of a longer one a little more than may be there."""
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += piece
+        if len(data) > _SMALL_ANSWER:
+            break
+    return bytes(data)
+
+
 def _continues(response: aiohttp.ClientResponse, start: int) -> bool:
     """Whether the answer goes on at `start`; a server may answer with the whole instead."""
     return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
@@ -160,8 +170,8 @@ async def fetch_text(
         try:
             async with session.get(url, headers=headers, proxy=proxy_for(url)) as response:
                 if response.status == 200:
-                    data = await response.content.read(_SMALL_ANSWER)
-                    return data.decode() if response.content.at_eof() else None
+                    data = await _small(response)
+                    return data.decode() if len(data) <= _SMALL_ANSWER else None
                 if response.status not in _PASSING:
                     return None
         except (*Failure, UnicodeDecodeError):
@@ -201,7 +211,7 @@ async def upload(
             async with session.request(
                 method, url, data=pieces(), headers=sent, proxy=proxy_for(url)
             ) as response:
-                answer = await response.content.read(_SMALL_ANSWER)
+                answer = await _small(response)
                 if response.status < 300:
                     return answer
                 error: Exception = answer_error(url, response.status, answer, logged_in=True)
