@@ -1,5 +1,6 @@
 """Small closures made up of bytes, and their publication request by request."""
 
+import gzip
 import hashlib
 import io
 import random
@@ -92,7 +93,10 @@ def make_closure(
 def make_source(text: str) -> bytes:
     """The source of a release: a .tar.gz with a flake.nix. The same text gives the same bytes."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with (
+        gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
         content = f"# {text}\n{{ outputs = _: {{ }}; }}\n".encode()
         entry = tarfile.TarInfo("source/flake.nix")
         entry.size = len(content)
