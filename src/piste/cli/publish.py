@@ -101,6 +101,13 @@ def _wish(folder: Path, options: Options) -> Wish:
         raise UsageError("usage", "Give either --version V or --rolling.")
     if options.stage is not None and options.finish is not None:
         raise UsageError("usage", "--stage and --finish exclude each other; --finish stages, too.")
+    if "" in (options.stage, options.finish):
+        # A variable of a workflow that is not set; without a name nobody could finish what is staged.
+        raise UsageError(
+            "bad-name",
+            "The name of the stage is empty.",
+            hint="Give one that the machines share, such as the number of the workflow's run.",
+        )
     return Wish(
         folder,
         organization,

@@ -26,7 +26,7 @@ from piste.nix.hashes import Hash
 from piste.nix.narinfo import PathInfo
 from piste.nix.store_path import STORE_DIR, StorePath
 from piste.nixcmd.build import add_root, delete_paths
-from piste.nixcmd.daemon import Daemon, Item
+from piste.nixcmd.daemon import Daemon, Item, disk_is_full
 from piste.wire.manifest import Manifest
 from piste.wire.resolution import NarSource
 
@@ -195,7 +195,7 @@ def _wanted(authorised: Authorised, plan: Plan) -> "Iterator[Wanted]":
 
 
 def _explained(error: PisteError) -> PisteError:
-    if "No space left on device" in error.message or "Disk quota exceeded" in error.message:
+    if error.ref != "disk-full" and disk_is_full(error.message):
         return PisteError(
             "disk-full",
             f"There is no space left for the store. {error.message}",

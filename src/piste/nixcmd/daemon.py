@@ -47,6 +47,11 @@ class StoreRefusedError(PisteError):
         super().__init__("store-refused", f"Nix refused: {text}", hint=hint)
 
 
+def disk_is_full(said: str) -> bool:
+    """Whether Nix, or the database that it keeps, speaks of a disk without room."""
+    return any(text in said for text in ("No space left on device", "Disk quota exceeded", "disk is full"))
+
+
 def damaged(path: StorePath) -> PisteError:
     """The error for a path whose files are not what they were when Nix took them in."""
     return PisteError(
@@ -223,6 +228,12 @@ class Daemon:
         self._child.wait(1)
         said = self._child.stderr.strip().removeprefix("error: ")
         store = self.store.url
+        if disk_is_full(said):
+            return PisteError(
+                "disk-full",
+                f"There is no space left for the Nix store {store!r}: {said}",
+                hint="Make room, for example with `nix-collect-garbage -d`, and try again.",
+            )
         return PisteError(
             "store-unreachable",
             f"The Nix store {store!r} can't be used: {said or reason}",
