@@ -45,6 +45,7 @@ class Hub:
     database: str | None = None
     options: tuple[str, ...] = ()
     listen: str = "127.0.0.1:0"
+    prefix: tuple[str, ...] = ()  # stands before the command, to give it a world of its own
     url: str = ""
     lines: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
@@ -70,6 +71,7 @@ class Hub:
     def start(self) -> "Hub":
         """Again on the same port after a stop."""
         arguments = [
+            *self.prefix,
             *_COMMAND,
             "hub",
             "serve",
