@@ -1,0 +1,126 @@
+"""Asks one server for the same files again and again, over several connections: as a process of its own.
+
+    python -m benchmarks._load ADDRESS CONNECTIONS SECONDS < paths
+
+wrk does it where it can be had; else what stands here, which needs more of a processor itself. The token is
+in the environment, since every local user can read arguments.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from benchmarks._peers import command
+
+_TOKEN: Final = "BENCH_TOKEN"
+_SCRIPT: Final = """\
+local paths = {{ {paths} }}
+local place = 0
+local token = os.getenv("{token}")
+if token then wrk.headers["Authorization"] = "Bearer " .. token end
+request = function()
+  place = place % #paths + 1
+  return wrk.format("GET", paths[place])
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was answered."""
+
+    requests: int
+    seconds: float
+    tool: str
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+def put_under_load(url: str, paths: Sequence[str], token: str | None, connections: int, seconds: int) -> Load:
+    """GET all of the paths in turn for so long; an answer other than 200 is an error."""
+    environment = dict(os.environ) | ({_TOKEN: token} if token else {})
+    limit = seconds + 30
+    program = command("usr/bin/wrk")
+    if program is None:
+        argv = [sys.executable, "-m", "benchmarks._load", url, str(connections), str(seconds)]
+        done = subprocess.run(
+            argv,
+            env=environment,
+            input="\n".join(paths),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=True,
+        )
+        count, took = done.stdout.split()
+        return Load(int(count), float(took), "asyncio")
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "paths.lua"
+        listed = ", ".join(f'"{path}"' for path in paths)
+        script.write_text(_SCRIPT.format(paths=listed, token=_TOKEN))
+        argv = [*program, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
+        done = subprocess.run(
+            argv, env=environment, capture_output=True, text=True, timeout=limit, check=True
+        )
+    return _read_wrk(done.stdout)
+
+
+def _read_wrk(text: str) -> Load:
+    if "Non-2xx" in text or "Socket errors" in text:
+        raise SystemExit(f"the load was not answered well:\n{text}")
+    found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", text)
+    if found is None:
+        raise SystemExit(f"wrk said something else:\n{text}")
+    unit = {"ms": 0.001, "s": 1.0, "m": 60.0}[found[3]]
+    return Load(int(found[1]), float(found[2]) * unit, "wrk")
+
+
+async def _connection(host: str, port: int, requests: "cycle[bytes]", until: float) -> int:
+    reader, writer = await asyncio.open_connection(host, port)
+    count = 0
+    try:
+        while time.monotonic() < until:
+            writer.write(next(requests))
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
+                raise SystemExit(head.decode())
+            found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            if found is None:
+                raise SystemExit("an answer without a length")
+            await reader.readexactly(int(found[1]))
+            count += 1
+    finally:
+        writer.close()
+    return count
+
+
+async def _generate(url: str, connections: int, seconds: float, paths: Sequence[str]) -> tuple[int, float]:
+    host, _, port = urlsplit(url).netloc.partition(":")
+    token = os.environ.get(_TOKEN)
+    credential = f"Authorization: Bearer {token}\r\n" if token else ""
+    requests = cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n".encode() for path in paths])
+    began = time.monotonic()
+    work = [_connection(host, int(port), requests, began + seconds) for _ in range(connections)]
+    return sum(await asyncio.gather(*work)), time.monotonic() - began
+
+
+def main() -> None:
+    url, connections, seconds = sys.argv[1:]
+    found = asyncio.run(_generate(url, int(connections), float(seconds), sys.stdin.read().split()))
+    print(*found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Times, tables and the conditions that they were taken under."""
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+MOST: Final = 5  # repetitions of a step
+ENOUGH: Final = 20.0  # seconds of one step, after which it is not repeated
+
+
+@dataclass
+class Times:
+    """What repetitions of one step took, in seconds."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def least(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def __str__(self) -> str:
+        return f"{self.least:.2f} / {self.median:.2f}"
+
+
+def repeat(step: Callable[[], float], most: int = MOST, enough: float = ENOUGH) -> Times:
+    """Take a step, which tells its own seconds, several times; a slow one less often, but once."""
+    times = Times()
+    while len(times.seconds) < most and sum(times.seconds) < enough:
+        times.seconds.append(step())
+    return times
+
+
+def timed(step: Callable[[], object]) -> float:
+    """The seconds that something takes."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def cpu_seconds(*pids: int) -> float:
+    """What processes have used of the processors so far."""
+    total = 0
+    for pid in pids:
+        # The name may hold spaces and brackets; what follows it does not.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """The first row is the head; what is not in the first column is set to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for place, row in enumerate(rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())
+        if place == 0:
+            print("  ".join("-" * width for width in widths))
+    print(flush=True)
+
+
+def print_conditions(*more: str) -> None:
+    """What the figures depend on."""
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    words = [f"{cores} cores", f"Python {platform.python_version()}", version_of("nix"), *more]
+    print(f"Conditions: {', '.join(words)}; load when it began {load:.1f}.\n", flush=True)
+
+
+def version_of(*argv: str) -> str:
+    """The first line of what a program says to --version."""
+    done = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[0].replace(" (Nix)", "")

@@ -1,0 +1,107 @@
+"""What others serve files with, and measure with: nginx and wrk, from Debian's packages, in the cache.
+
+They run by the loader and the libraries that came with them, so nothing is installed. Where they can't be had
+there is None, and a benchmark says so.
+"""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tests.hub.process import wait_for
+from tools.provision.apt import private_apt
+from tools.provision.place import CACHE, SetupError, run, say
+from tools.provision.portable_nix import STABLE_SUITE
+
+_ROOT: Final = CACHE / "bench" / STABLE_SUITE
+_PACKAGES: Final = ("nginx", "wrk")
+_STARTS: Final = 10.0
+
+_CONFIGURATION: Final = """\
+daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; default_type text/plain;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  open_file_cache max=4000 inactive=60s;
+  server {{ listen 127.0.0.1:{port} reuseport; root {files}; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server of plain files."""
+
+    name: str
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def nginx(folder: Path, files: Path) -> Iterator[Peer | None]:
+    """One nginx process that serves `files`; `folder` is for what it needs itself."""
+    program = command("usr/sbin/nginx")
+    if program is None:
+        yield None
+        return
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port))
+    process = subprocess.Popen(
+        [*program, "-p", str(folder), "-c", str(config)], stderr=(folder / "log").open("ab")
+    )
+    try:
+        wait_for(lambda: _answers(port) or process.poll() is not None, _STARTS)
+        if process.poll() is not None:
+            raise SystemExit("nginx did not start:\n" + (folder / "log").read_text())
+        yield Peer("nginx", port, process.pid)
+    finally:
+        process.terminate()
+        process.wait(_STARTS)
+
+
+@cache
+def command(program: str) -> list[str] | None:
+    """How a program of these packages is started; None where it can't be had."""
+    stamp = _ROOT / "done"
+    try:
+        if not stamp.exists():
+            _unpack()
+            stamp.touch()
+    except SetupError as error:
+        say(f"No {' and no '.join(_PACKAGES)}: {error}")
+        return None
+    library = next(_ROOT.glob("usr/lib/*-linux-gnu"))
+    loader = next(library.glob("ld-linux-*"))
+    return [str(loader), "--library-path", str(library), str(_ROOT / program)]
+
+
+def _unpack() -> None:
+    say(f"  {' and '.join(_PACKAGES)} of Debian {STABLE_SUITE}, to compare with …")
+    work = _ROOT.with_name("new")
+    shutil.rmtree(work, ignore_errors=True)
+    apt = private_apt(STABLE_SUITE, work)
+    apt.update()
+    for archive in apt.download(*_PACKAGES):
+        run(["dpkg", "-x", archive, _ROOT])
+    shutil.rmtree(work)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
