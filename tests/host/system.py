@@ -80,11 +80,10 @@ def service_port(root: Path) -> Iterator[int]:
 @cache
 def why_no_activation() -> str | None:
     """Why this machine can't run a system in a folder; None if it can."""
-    argv = (
-        ["chroot", "/", "true"]
-        if os.geteuid() == 0
-        else ["unshare", "--map-root-user", "chroot", "/", "true"]
-    )
+    # Where an ordinary user of Debian does not look.
+    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "chroot"
+    before = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
+    argv = [*before, chroot, "/", "true"]
     try:
         done = subprocess.run(argv, capture_output=True, check=False)
     except FileNotFoundError as error:

@@ -95,7 +95,8 @@ def _binaries(folder: Path) -> tuple[Path, list[str]]:
     install = Path(spec.origin).parent / "pginstall"
     if os.getuid() != 0:
         return install / "bin", []
-    namespace = ["unshare", "-U", "--map-user=1000", "--map-group=1000"]
+    # As nobody, since initdb wants a user that has a name, and a minimal system has no other for certain.
+    namespace = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
     if subprocess.run([*namespace, "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0:
         return install / "bin", namespace
     # No user namespaces: as nobody, with a copy that nobody can reach.
