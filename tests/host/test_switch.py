@@ -1,6 +1,7 @@
 """A machine comes to what it is told, and back: real systems, built by real Nix, activated for real."""
 
 import os
+import socket
 import subprocess
 
 import pytest
@@ -35,6 +36,23 @@ def test_the_same_system_again_changes_nothing(machine: Machine) -> None:
     go(machine, first)
     outcome = go(machine, first)
     assert (outcome.result, outcome.generation) == (Result.UNCHANGED, 1)
+
+
+def test_a_system_that_could_not_be_gone_back_to_is_activated_again_and_not_taken_for_well(
+    machine: Machine,
+) -> None:
+    good, bad = machine.build("one"), machine.build("")
+    go(machine, good)
+    port = machine.person.root / "var/lib/web/port"
+    with socket.socket() as taken:  # a fault of the machine: no service can start
+        taken.bind(("127.0.0.1", 0))
+        port.write_text(f"{taken.getsockname()[1]}\n")
+        assert go(machine, bad).result is Result.ROLLBACK_FAILED
+    port.write_text(f"{machine.port}\n")
+    assert machine.host.running(KIND) == good
+    assert go(machine, good).result is Result.COMMITTED
+    assert machine.page == "one"
+    assert go(machine, good).result is Result.UNCHANGED
 
 
 def test_forward_and_back_keep_the_numbers_of_generations(machine: Machine) -> None:

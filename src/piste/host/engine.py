@@ -69,7 +69,10 @@ def apply(host: Host, credential: Credential, request: Request, watcher: Watcher
             watcher.warn(text)
         log = journal.log_file(deployment.deployment)
         confirm = credential if request.verify else None
-        switch = Switch(writer, deployment, target, log, watcher, confirm, seconds=work.seconds)
+        doubtful = journal.ended_badly()
+        switch = Switch(
+            writer, deployment, target, log, watcher, confirm, doubtful=doubtful, seconds=work.seconds
+        )
         return outcome(switch.perform(request.action), work.seconds, fetched, warned)
 
 

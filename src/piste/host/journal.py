@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from piste.host.records import Deployment, Event, Facts, State
+from piste.host.records import Deployment, Event, Facts, Result, State
 from piste.lib.clock import Clock, wall_clock
 from piste.lib.errors import BlockedError, PisteError
 from piste.lib.files import sync_folder
@@ -72,6 +72,13 @@ class Journal:
     def interrupted(self) -> Deployment | None:
         """A deployment that has not come to its end. For its writer alone: else it may still be running."""
         return next((one for one in self.deployments() if one.state is not State.FINISHED), None)
+
+    def ended_badly(self) -> bool:
+        """Whether the last activation failed and was not undone: nobody vouches then for what runs."""
+        changing = (State.TESTING, State.ROLLING_BACK)
+        last = [event.deployment for event in self._events() if event.state in changing][-1:]
+        results = [one.result for one in self.deployments() if one.deployment in last]
+        return results in ([Result.FAILED], [Result.ROLLBACK_FAILED])
 
     def log_file(self, deployment: str) -> Path:
         """Where what the activation says is kept."""

@@ -43,7 +43,8 @@ def roll_back(
         deployment = writer.move(deployment, State.FETCHED)
         seconds = Stopwatch()
         log = journal.log_file(deployment.deployment)
-        switch = Switch(writer, deployment, target, log, watcher, confirm, generation, seconds)
+        doubtful = journal.ended_badly()
+        switch = Switch(writer, deployment, target, log, watcher, confirm, generation, doubtful, seconds)
         return outcome(switch.perform(Action.SWITCH), seconds)
 
 
