@@ -11,7 +11,8 @@ import pytest
 
 from piste.hub.access.records import Project
 from piste.hub.cache.records import PathRecord
-from piste.hub.registry.outputs import build_manifest, sign_statement
+from piste.hub.registry.outputs import build_manifest, sign_statement, statement_text
+from piste.hub.registry.records import OutputRow
 from piste.nix.hashes import sha256_of
 from piste.nix.signature import PublicKey, SecretKey
 from piste.nix.store_path import StorePath
@@ -89,16 +90,13 @@ def test_these_bytes_are_read() -> None:
 
 
 def test_a_release_becomes_this_statement_with_this_signature() -> None:
-    signed = sign_statement(
-        PROJECT,
-        f"0.1.7+rev-{'e' * 40}",
-        42,
+    output = OutputRow(
         attribute='nixosConfigurations."web.example.org"',
         store_path=f"/nix/store/{SYSTEM}",
         system="x86_64-linux",
-        manifest=golden("manifest-1.digest").decode().strip(),
-        keys=[KEY],
     )
+    manifest = golden("manifest-1.digest").decode().strip()
+    signed = sign_statement(statement_text(PROJECT, f"0.1.7+rev-{'e' * 40}", 42, output, manifest), [KEY])
     assert signed.text.encode() == golden("statement-1.json")
     assert signed.signatures == golden("statement-1.signature").decode().split()
 

@@ -1,5 +1,6 @@
 """`piste cache`: put paths into a project's cache, and look at what it holds of one."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -13,6 +14,7 @@ from piste.lib.errors import AccessError, PisteError, UsageError
 from piste.nix.narinfo import NarInfo, NarInfoError, parse_narinfo
 from piste.nix.store_path import StorePath, StorePathError
 from piste.nixcmd.copy import copy_to
+from piste.publisher.signing import read_signing_keys
 
 app = App(
     name="cache",
@@ -29,6 +31,12 @@ app = App(
 def push(
     *paths: Annotated[str, Parameter(name="PATH", help="Store paths, or links to them.")],
     name: Annotated[str, Parameter(help="ORG/PROJECT.")],
+    signing_key_file: Annotated[
+        Path | None,
+        Parameter(
+            help="File with a secret key, where the organization does not leave its keys with the hub."
+        ),
+    ] = None,
     hub: Hub = None,
     token_file: TokenFile = None,
     store: StoreUrl = "auto",
@@ -47,7 +55,16 @@ def push(
     if credential.token is None:
         raise AccessError("credential-missing", "Pushing needs a token.", hint="Run `piste login`.")
     url = credential.hub + segments("cache", organization, project)
-    copy_to(open_store(store), url, paths, credential.token, on_line=show.say)
+    if signing_key_file is not None:
+        read_signing_keys([signing_key_file], show.warn)  # says what is wrong with it before Nix does
+    copy_to(
+        open_store(store),
+        url,
+        paths,
+        credential.token,
+        signing_key_file=signing_key_file,
+        on_line=show.say,
+    )
     if as_json:
         show.data({"cache_url": url, "paths": list(paths)})
     else:

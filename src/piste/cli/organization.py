@@ -1,4 +1,4 @@
-"""`piste org`: organizations, their members, and the upstream caches that they trust."""
+"""`piste org`: organizations, their members, their keys, and the upstream caches that they trust."""
 
 from typing import Annotated, Literal
 
@@ -8,11 +8,11 @@ from piste.cli import show
 from piste.cli.options import Hub, Json, TokenFile, connect
 from piste.lib.errors import UsageError
 from piste.nix.signature import PublicKey, SignatureKeyError
-from piste.wire.organizations import NewMember, NewUpstream, Organization
+from piste.wire.organizations import NewMember, NewSigningKey, NewUpstream, Organization
 
 app = App(
     name="org",
-    help="""Organizations, their members and upstream caches.
+    help="""Organizations, their members, keys and upstream caches.
 
     For example:
 
@@ -21,6 +21,8 @@ app = App(
         piste org upstream add acme https://cache.nixos.org cache.nixos.org-1:6NCH…
     """,
 )
+keys = App(name="keys", help="Keys that sign an organization's paths and releases, and who holds them.")
+app.command(keys)
 upstream = App(name="upstream", help="Caches whose paths are pinned instead of stored again.")
 app.command(upstream)
 
@@ -143,6 +145,112 @@ def remove(name: Name, url: Url, /, *, hub: Hub = None, token_file: TokenFile = 
     with connect(hub, token_file) as client:
         client.remove_upstream(name, url)
     show.say(f"{name} pins nothing more to {url}.")
+
+
+@keys.command(name="add")
+def add_key(
+    name: Name,
+    key: Annotated[str, Parameter(name="KEY", help="NAME:BASE64, the public half.")],
+    /,
+    *,
+    hub: Hub = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Register a key that the publishers hold. The hub is told its public half only.
+
+    From then on `piste publish --signing-key-file` signs with it. The hub goes on signing with its own key
+    beside that, until that one is revoked: then the hub can sign nothing more for the organization, and
+    every release needs the publisher's signature. In this order nothing is ever without a signature that
+    a host accepts:
+
+        nix key generate-secret --key-name acme-publisher-1 > acme.key
+
+        piste org keys add acme "$(nix key convert-secret-to-public < acme.key)"
+
+        # every host:     piste login --trusted-key NAME:BASE64, also with the key that it had
+
+        # every publisher: piste publish --signing-key-file acme.key
+
+        piste org keys revoke acme acme-1
+    """
+    try:
+        public = PublicKey.parse(key)
+    except SignatureKeyError as error:
+        # Never quoted: it may be a secret key, typed by mistake.
+        raise UsageError(
+            "bad-key",
+            f"This is not the public half of a key: {error}.",
+            hint="`nix key convert-secret-to-public` writes it. A secret key that was given here was readable"
+            " for every user of this machine: make another.",
+        ) from error
+    with connect(hub, token_file) as client:
+        added = client.add_signing_key(name, NewSigningKey(str(public)))
+        held_by_hub = [each for each in client.signing_keys(name) if each.held_by == "hub"]
+    if as_json:
+        show.data(added)
+        return
+    show.say(f"Publishers sign for {name} with {added.public_key}.")
+    for each in held_by_hub:
+        old = each.public_key.partition(":")[0]
+        show.say(
+            f"The hub signs beside them, with {old}, until `piste org keys revoke {name} {old}`: from then on"
+            f" it can't sign for {name}. Let every host trust the new key before that."
+        )
+
+
+@keys.command(name="list")
+def list_keys(name: Name, /, *, hub: Hub = None, token_file: TokenFile = None, as_json: Json = False) -> None:
+    """List the keys of an organization, the newest first, and who holds them."""
+    with connect(hub, token_file) as client:
+        found = client.signing_keys(name)
+    if as_json:
+        show.data(found)
+        return
+    rows = [
+        (
+            each.public_key,
+            each.held_by,
+            show.moment(each.created_at),
+            show.moment(each.revoked_at) if each.revoked_at is not None else "",
+        )
+        for each in found
+    ]
+    show.table(("key", "held by", "since", "revoked"), rows)
+
+
+@keys.command(name="revoke")
+def revoke_key(
+    name: Name,
+    key: Annotated[str, Parameter(name="KEY", help="The key's name.")],
+    /,
+    *,
+    signatures: Annotated[
+        Literal["keep", "drop"] | None,
+        Parameter(help="What becomes of what no other key has signed; else such a key is not revoked."),
+    ] = None,
+    hub: Hub = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """End a key: it signs nothing more, and the hub's copy of it, if there is one, is deleted.
+
+    Its signatures are taken away. What it alone has signed would then be refused by every host: publish
+    those versions again first, with the other key, or say with --signatures what is to become of
+    them. `keep` is for a key that is only replaced, `drop` for one that was stolen. Hosts trust
+    a key until it is taken out of their login and their nix.conf.
+    """
+    with connect(hub, token_file) as client:
+        ended = client.revoke_signing_key(name, key.partition(":")[0], signatures)
+        left = client.signing_keys(name)
+    if as_json:
+        show.data(ended)
+        return
+    show.say(f"{key.partition(':')[0]} signs nothing more for {name}.")
+    if not any(each.held_by == "hub" for each in left):
+        show.say(f"The hub has no key of {name}: its publishers alone sign.")
+    for each in ended.signing:
+        show.line(each)
 
 
 def _show(found: list[Organization], as_json: bool, *, one: bool = False) -> None:

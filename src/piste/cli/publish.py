@@ -15,6 +15,7 @@ from piste.cli.options import Hub, Json, StoreUrl, TokenFile, connect, open_stor
 from piste.lib.errors import UsageError
 from piste.publisher.records import Outcome, Wish
 from piste.publisher.release import publish as publish_flake
+from piste.publisher.signing import read_signing_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,14 @@ class Options:
     finish: Annotated[str | None, Parameter(help="As --stage, and then make the release visible.")] = None
     label: Annotated[tuple[str, ...], Parameter(negative="", help="Label of the project; repeatable.")] = ()
     license: Annotated[str | None, Parameter(help="SPDX expression, such as Apache-2.0.")] = None
+    signing_key_file: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            negative="",
+            help="File with a secret key, as `nix key generate-secret` writes it, where the organization does"
+            " not leave its keys with the hub; repeatable.",
+        ),
+    ] = ()
     connections: Annotated[int, Parameter(help="Uploads at once.", show=False)] = 4
 
 
@@ -84,6 +93,8 @@ def publish(
         piste publish --name acme/web --rolling --stage run-7    # on one machine
 
         piste publish --name acme/web --rolling --finish run-7   # on the last one
+
+        piste publish --name acme/web --version 1.4.0 --signing-key-file /run/secrets/acme-key
     """
     wish = _wish(folder, options)
     with connect(hub, token_file) as client:
@@ -124,6 +135,7 @@ def _wish(folder: Path, options: Options) -> Wish:
         labels=options.label,
         license=options.license,
         connections=options.connections,
+        signing_keys=read_signing_keys(options.signing_key_file, show.warn),
     )
 
 

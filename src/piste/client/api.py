@@ -1,21 +1,29 @@
 """The hub's operations, one method each: the table of the HTTP API from the client's side."""
 
+import msgspec
+
 from piste.client.hub import HubConnection
 from piste.wire.organizations import (
     Member,
     NewMember,
     NewOrganization,
+    NewSigningKey,
     NewUpstream,
     Organization,
+    RevokedKey,
+    SigningKey,
     Status,
     Upstream,
 )
 from piste.wire.publication import (
     Declaration,
     Declared,
+    DeclaredPath,
+    Finish,
     OpenPublication,
     Publication,
     Published,
+    Unsigned,
 )
 from piste.wire.releases import NewProject, Project, ProjectChange, Release, ReleaseDetails, Yank
 from piste.wire.resolution import Resolution
@@ -58,6 +66,20 @@ class HubClient(HubConnection):
 
     def remove_upstream(self, organization: str, url: str) -> None:
         self.delete(*_API, "organizations", organization, "upstreams", query={"url": url})
+
+    def signing_keys(self, organization: str) -> list[SigningKey]:
+        return self.get(list[SigningKey], *_API, "organizations", organization, "keys")
+
+    def add_signing_key(self, organization: str, key: NewSigningKey) -> SigningKey:
+        return self.post(SigningKey, key, *_API, "organizations", organization, "keys")
+
+    def revoke_signing_key(self, organization: str, name: str, signatures: str | None) -> RevokedKey:
+        """`signatures`: what becomes of those that it made alone, `keep` or `drop`; else it is not revoked
+        while there are any.
+        """
+        query = {"signatures": signatures} if signatures is not None else None
+        answer = self.delete(*_API, "organizations", organization, "keys", name, query=query)
+        return self.decode(answer, RevokedKey)
 
     def tokens(self, organization: str) -> list[Token]:
         return self.get(list[Token], *_API, "organizations", organization, "tokens")
@@ -119,9 +141,26 @@ class HubClient(HubConnection):
         path = (*publication_path(publication), "declarations")
         return self.post(Declared, declaration, *path, repeatable=True)
 
+    def staged_paths(self, publication: Publication) -> list[DeclaredPath]:
+        """All that is there of a publication, whoever brought it."""
+        return self.get(list[DeclaredPath], *publication_path(publication), "paths")
+
     def finish(self, publication: Publication) -> Published:
-        """Repeatable: the hub answers the same while the publication is kept."""
-        return self.post(Published, {}, *publication_path(publication), "finish", repeatable=True)
+        """Where the hub signs. Repeatable: the hub answers the same while the publication is kept."""
+        return self.post(Published, Finish(), *publication_path(publication), "finish", repeatable=True)
+
+    def finish_signed(self, publication: Publication, message: Finish) -> Published | Unsigned:
+        """Where the publisher signs too; what it is to sign is answered first."""
+        data = self.request(
+            "POST",
+            (*publication_path(publication), "finish"),
+            msgspec.json.encode(message),
+            repeatable=True,
+        )
+        fields = self.decode(data, dict[str, object])
+        if "statements" in fields:
+            return self.decode(data, Unsigned)
+        return self.decode(data, Published)
 
     def abandon(self, publication: Publication) -> None:
         self.delete(*publication_path(publication))

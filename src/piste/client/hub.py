@@ -80,17 +80,17 @@ class HubConnection:
         return headers
 
     def get(self, answer: type[T], *path: str, query: Mapping[str, str] | None = None) -> T:
-        return self._decode(self.request("GET", path, query=query), answer)
+        return self.decode(self.request("GET", path, query=query), answer)
 
     def post(self, answer: type[T], message: object, *path: str, repeatable: bool = False) -> T:
         data = msgspec.json.encode(message)
-        return self._decode(self.request("POST", path, data, repeatable=repeatable), answer)
+        return self.decode(self.request("POST", path, data, repeatable=repeatable), answer)
 
     def patch(self, answer: type[T], message: object, *path: str) -> T:
-        return self._decode(self.request("PATCH", path, msgspec.json.encode(message)), answer)
+        return self.decode(self.request("PATCH", path, msgspec.json.encode(message)), answer)
 
     def put(self, answer: type[T], message: object, *path: str) -> T:
-        return self._decode(self.request("PUT", path, msgspec.json.encode(message)), answer)
+        return self.decode(self.request("PUT", path, msgspec.json.encode(message)), answer)
 
     def delete(self, *path: str, query: Mapping[str, str] | None = None) -> bytes:
         return self.request("DELETE", path, query=query)
@@ -186,7 +186,8 @@ class HubConnection:
         self._connection.request(method, target, body, dict(headers))
         return self._connection.getresponse()
 
-    def _decode(self, data: bytes, answer: type[T]) -> T:
+    def decode(self, data: bytes, answer: type[T]) -> T:
+        """A body as the message that it should be."""
         try:
             return msgspec.json.decode(data, type=answer)
         except msgspec.DecodeError as error:

@@ -36,15 +36,21 @@ ERRORS: Final[Mapping[str, int]] = {
     "output-not-available": 404,
     "release-yanked": 410,
     "visibility-differs": 409,
+    # keys
+    "key-needed": 409,  # something would be left without a signature
+    "publisher-holds-keys": 409,
     # publication
     "bad-nar": 422,
     "bad-path-info": 422,
+    "bad-signature": 422,
     "bad-source": 422,
     "content-differs": 409,  # this version exists with other content
     "nar-mismatch": 422,  # hash or size are not those that were declared
     "output-incomplete": 409,  # paths of its closure are missing
     "path-conflict": 409,  # the organization holds other content under this path
     "publication-closed": 409,
+    "signing-key-missing": 409,  # the hub can't sign for this organization
+    "signing-key-unknown": 422,
     "undeclared-reference": 422,
     "upstream-not-trusted": 422,
 }

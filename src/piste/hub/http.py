@@ -14,9 +14,12 @@ from piste.wire.errors import ErrorBody, Problem
 T = TypeVar("T")
 
 
-async def read_json(exchange: Exchange, into: type[T]) -> T:
-    """The body as a message; HubError `bad-request` says what is wrong with it, and where."""
+async def read_json(exchange: Exchange, into: type[T], *, empty: T | None = None) -> T:
+    """The body as a message; HubError `bad-request` says what is wrong with it, and where. `empty` is what no
+    body at all means, where it means something."""
     pieces = [piece async for piece in stream_body(exchange)]
+    if not pieces and empty is not None:
+        return empty
     try:
         return msgspec.json.decode(b"".join(pieces), type=into)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from piste.nix.flake_ref import AttributePath, format_attribute_path
+from piste.nix.signature import SecretKey
 from piste.nix.store_path import StorePath
 
 
@@ -27,6 +28,7 @@ class Wish:
     labels: tuple[str, ...] = ()
     license: str | None = None
     connections: int = 4
+    signing_keys: tuple[SecretKey, ...] = ()  # empty: the hub signs
 
 
 @dataclass(frozen=True)

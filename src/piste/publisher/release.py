@@ -1,6 +1,6 @@
 """A publication from its beginning to its end: the steps in order, each timed.
 
-    source → open → evaluate → build → closure → declare → upload → tarball → finish
+    source → open → evaluate → build → closure → declare → upload → tarball → (sign →) finish
 
 The hub makes the release visible at the last step or not at all. What fails before leaves nothing visible.
 """
@@ -21,17 +21,18 @@ from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.flake import FlakeMetadata, StaleLockError, buildable_systems, flake_metadata
 from piste.nixcmd.store import Store
-from piste.publisher import build, closure, source, upload, upstream
+from piste.publisher import build, closure, signing, source, upload, upstream
 from piste.publisher.evaluate import evaluate_flake
 from piste.publisher.records import EvaluatedOutput, Outcome, Progress, Wish
+from piste.semver.version import Version
 from piste.wire.publication import (
     Declaration,
     Declared,
     DeclaredOutput,
-    DeclaredPath,
     Metadata,
     OpenPublication,
     Publication,
+    Published,
 )
 from piste.wire.releases import NewProject
 
@@ -69,6 +70,7 @@ class _Publishing:
         with self._timed("open"):
             self._publication = self._open()
         try:
+            signing.check_keys(self._publication, self._wish.signing_keys)
             return self._fill()
         except UnreachableError:
             raise  # the hub can't be told; what was staged expires by itself
@@ -120,7 +122,7 @@ class _Publishing:
             self._send_source()
         if self._wish.finish:
             with self._timed("finish"):
-                self._finish(outcome)
+                self._finish(outcome, infos, outputs)
         return outcome
 
     def _read_flake(self) -> FlakeMetadata:
@@ -194,7 +196,7 @@ class _Publishing:
             for output in outputs
         ]
         names = [info.path.base_name for info in infos.values()]
-        everything = [_declared(info) for info in infos.values()]
+        everything = [signing.described(info, self._wish.signing_keys) for info in infos.values()]
         missing: set[str] = set()
         for start in range(0, max(1, len(everything)), _DECLARED_AT_ONCE):
             part = everything[start : start + _DECLARED_AT_ONCE]
@@ -216,7 +218,13 @@ class _Publishing:
         pins = upstream.find_pins(missing, upstream.by_key(known, self._publication.upstreams))
         if not pins:
             return names
-        declaration = Declaration([_declared(info, *pin) for info, pin in pins.items()])
+        keys = self._wish.signing_keys
+        declaration = Declaration(
+            [
+                signing.described(info, keys, address=address, narinfo=narinfo)
+                for info, (address, narinfo) in pins.items()
+            ]
+        )
         pinned = {info.path.base_name for info in pins}
         return names - pinned | set(self._declare_part(declaration).missing)
 
@@ -246,14 +254,29 @@ class _Publishing:
             headers = {"Content-Type": "application/gzip", "Content-Length": str(size)}
             self._client.request("PUT", path, file, headers=headers)
 
-    def _finish(self, outcome: Outcome) -> None:
-        published = self._client.finish(self._publication)
+    def _finish(
+        self, outcome: Outcome, infos: dict[StorePath, PathInfo], outputs: Sequence[EvaluatedOutput]
+    ) -> None:
+        published = self._published(infos, outputs)
         outcome.flake_name = f"{published.organization}/{published.project}"
         outcome.flake_version = published.version
         outcome.flakeref_at_least = published.flakeref_at_least
         outcome.flakeref_exact = published.flakeref_exact
         outcome.release_id = published.release_id
         outcome.outputs = published.outputs
+
+    def _published(self, infos: dict[StorePath, PathInfo], outputs: Sequence[EvaluatedOutput]) -> Published:
+        keys = self._wish.signing_keys
+        if not keys:
+            return self._client.finish(self._publication)
+        own = signing.Own(
+            self._wish.organization,
+            self._wish.project,
+            str(Version.from_tag(self._source.version)),
+            {output.name: output for output in outputs},
+            {info.path.base_name: signing.described(info) for info in infos.values()},
+        )
+        return signing.finish_signed(self._client, self._publication, own, keys)
 
     def _try_abandon(self) -> None:
         """Take back what was staged, if it is ours alone; if that fails, it expires."""
@@ -271,17 +294,3 @@ class _Publishing:
             yield
         finally:
             self._seconds[step] = self._seconds.get(step, 0.0) + monotonic() - start
-
-
-def _declared(info: PathInfo, address: str | None = None, narinfo: str | None = None) -> DeclaredPath:
-    return DeclaredPath(
-        path=info.path.base_name,
-        nar_hash=info.nar_hash.nix32(),
-        nar_size=info.nar_size,
-        references=[path.base_name for path in info.references],
-        deriver=info.deriver.base_name if info.deriver else None,
-        signatures=list(info.signatures),
-        content_address=info.ca,
-        upstream=address,
-        upstream_narinfo=narinfo,
-    )

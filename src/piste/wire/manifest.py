@@ -10,9 +10,13 @@ same.
 """
 
 import hashlib
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
+
+from piste.nix.closure import topological_order
+from piste.nix.store_path import STORE_DIR
 
 FORMAT: Final = "piste-manifest-1"
 
@@ -37,6 +41,39 @@ class Manifest(msgspec.Struct, frozen=True):
 
 class ManifestError(ValueError):
     """The bytes are not a manifest, or not the one that was promised."""
+
+
+class Described(Protocol):
+    """What a manifest says of a path, as hub and publisher know it."""
+
+    @property
+    def nar_hash(self) -> str: ...
+    @property
+    def nar_size(self) -> int: ...
+    @property
+    def references(self) -> Sequence[str]: ...
+    @property
+    def content_address(self) -> str | None: ...
+
+
+def make_manifest(root: str, paths: Mapping[str, Described]) -> Manifest:
+    """The manifest of the closure of `root`. `paths` is by base name and has all of it; ClosureError for a
+    cycle.
+    """
+    references = {name: path.references for name, path in paths.items()}
+    order = topological_order(references, [root])
+    place = {name: number for number, name in enumerate(order)}
+    entries = [
+        ManifestPath(
+            path=name,
+            nar_hash=paths[name].nar_hash,
+            nar_size=paths[name].nar_size,
+            references=sorted(place[reference] for reference in references[name]),
+            content_address=paths[name].content_address,
+        )
+        for name in order
+    ]
+    return Manifest(FORMAT, STORE_DIR, entries)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -50,3 +50,25 @@ class Upstream(msgspec.Struct, frozen=True):
     url: str
     public_keys: list[str]
     created_at: int
+
+
+class NewSigningKey(msgspec.Struct, frozen=True):
+    """A key that the organization's publishers hold. Only its public half is ever told to a hub."""
+
+    public_key: str  # NAME:BASE64
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    public_key: str
+    held_by: str  # hub, publisher; nobody once it is revoked
+    created_at: int
+    revoked_at: int | None = None
+
+
+class RevokedKey(msgspec.Struct, frozen=True):
+    """A key that signs nothing more, and how many of its signatures were taken away."""
+
+    public_key: str
+    paths: int
+    statements: int
+    signing: list[str]  # the keys that are left

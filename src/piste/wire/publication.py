@@ -1,4 +1,4 @@
-"""Messages of a publication: open, declare paths and outputs, upload, finish.
+"""Messages of a publication: open, declare paths and outputs, upload, sign, finish.
 
 Upload body (`POST …/nars`), one or many NARs in one request, each as:
 52 ASCII bytes nix32 SHA-256 of the NAR, 8 bytes little-endian length, then that many bytes of zstd.
@@ -38,6 +38,8 @@ class Publication(msgspec.Struct, frozen=True):
     expires_at: int
     upstreams: list[str]  # addresses; what they hold may be pinned instead of uploaded
     published: bool = False  # the version is published already; finishing compares
+    publisher_keys: list[str] = []  # NAME:BASE64 of the keys that publishers hold
+    hub_signs: bool = True  # False: a release needs the signatures of one of `publisher_keys`
 
 
 class DeclaredPath(msgspec.Struct, frozen=True):
@@ -82,6 +84,29 @@ class UploadedNars(msgspec.Struct, frozen=True):
     accepted: int
     nar_bytes: int
     file_bytes: int
+
+
+class SignedText(msgspec.Struct, frozen=True):
+    """A statement as the hub offered it, with the publisher's signatures."""
+
+    text: str
+    signatures: list[str]
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The end of a publication; empty where the hub alone signs. A publisher that signs names its keys, is
+    answered with `Unsigned`, and finishes again with the signatures.
+    """
+
+    signing_keys: list[str] = []  # names
+    statements: list[SignedText] = []
+
+
+class Unsigned(msgspec.Struct, frozen=True):
+    """The answer 202: nothing is visible yet, since these texts lack signatures. All speak of one number."""
+
+    sequence: int
+    statements: list[str]  # texts of `piste-statement-1`, see wire.statement
 
 
 class Published(msgspec.Struct, frozen=True):

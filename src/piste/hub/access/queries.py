@@ -133,11 +133,11 @@ async def forget_revocations(connection: Connection, before: int) -> None:
     )
 
 
-async def signing_keys(database: Database, organization: str) -> Sequence[Row]:
-    """Keys that sign, the newest first."""
+async def signing_keys(database: Database | Connection, organization: str) -> Sequence[Row]:
+    """All keys of an organization, retired ones too, the newest first."""
     return await database.all(
-        """SELECT id, name, public, secret, created_at FROM signing_key
-           WHERE organization = $1 AND retired_at IS NULL ORDER BY created_at DESC, id DESC""",
+        """SELECT id, name, public, secret, created_at, retired_at FROM signing_key
+           WHERE organization = $1 ORDER BY created_at DESC, id DESC""",
         organization,
     )
 

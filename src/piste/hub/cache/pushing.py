@@ -145,9 +145,8 @@ async def _mentioned(services: Services, nar_hash: str, known: set[str]) -> set[
 
 async def _add(services: Services, project: Project, info: PathInfo) -> None:
     record = PathRecord.of(info)
-    keys = await services.keyring.signing_keys(project.organization)
-    public = await services.keyring.public_keys(project.organization)
-    new = await services.workers.run(new_paths, [record], keys, public)
+    keys = await services.keyring.keys_of(project.organization)
+    new = await services.workers.run(new_paths, [record], keys)
     async with services.database.transaction() as connection:
         if await queries.claim_paths(connection, project.organization, new):
             raise HubError(

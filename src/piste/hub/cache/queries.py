@@ -131,6 +131,15 @@ async def add_paths(connection: Connection, project: str, paths: Sequence[NewPat
     )
 
 
+async def replace_signatures(connection: Connection, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """project, hash part, new signatures, the ones that they were made from."""
+    await connection.many(
+        """UPDATE path_info SET signatures = $3
+           WHERE project = $1 AND hash_part = $2 AND signatures = $4""",
+        rows,
+    )
+
+
 async def pushed_nar(database: Database, project: str, file_name: str) -> Row | None:
     return await database.one(
         """SELECT q.nar_hash, q.nar_size, n.file_hash, n.file_size FROM pushed_nar q

@@ -103,32 +103,12 @@ async def paths_after(database: Database, project: str, hash_part: str, limit: i
     )
 
 
-async def replace_signatures(connection: Connection, rows: Sequence[tuple[str, str, str, str]]) -> None:
-    """project, hash part, new signatures, the ones that they were made from."""
-    await connection.many(
-        """UPDATE path_info SET signatures = $3
-           WHERE project = $1 AND hash_part = $2 AND signatures = $4""",
-        rows,
-    )
-
-
 async def statements_of(database: Database, organization: str) -> Sequence[Row]:
     return await database.scan(
         """SELECT t.release, t.attribute, t.statement, t.statement_signatures FROM output t
            JOIN release r ON r.id = t.release JOIN project p ON p.id = r.project
            WHERE p.organization = $1 AND t.statement IS NOT NULL ORDER BY t.release, t.attribute""",
         organization,
-    )
-
-
-async def replace_statement_signatures(
-    connection: Connection, rows: Sequence[tuple[str, str, str, str]]
-) -> None:
-    """release, attribute, new signatures, the ones that they were made from."""
-    await connection.many(
-        """UPDATE output SET statement_signatures = $3
-           WHERE release = $1 AND attribute = $2 AND statement_signatures = $4""",
-        rows,
     )
 
 

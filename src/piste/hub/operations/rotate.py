@@ -10,11 +10,13 @@ import msgspec
 
 from piste.hub.access import queries as access_queries
 from piste.hub.access.records import Organization
+from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.records import PathRecord
 from piste.hub.db.base import decode
 from piste.hub.errors import HubError
 from piste.hub.operations import queries
 from piste.hub.operations.seal import seal_secrets
+from piste.hub.registry import queries as registry_queries
 from piste.hub.services import Services
 from piste.nix.signature import SecretKey
 
@@ -33,7 +35,7 @@ class Rotated:
 
 async def rotate(services: Services, name: str) -> Rotated:
     """Add a key and sign everything with it as well."""
-    organization = await _organization(services, name)
+    organization = await _with_own_keys(services, name)
     await seal_secrets(services)  # fails with the wrong key, before there is a key that nobody else can open
     async with services.database.transaction() as connection:
         await services.keyring.add_key(connection, organization.id, organization.name)
@@ -42,7 +44,7 @@ async def rotate(services: Services, name: str) -> Rotated:
 
 async def retire(services: Services, name: str, key: str) -> Rotated:
     """Take a key's signatures away. Hosts that trust no other one will refuse what they fetch from now on."""
-    organization = await _organization(services, name)
+    organization = await _with_own_keys(services, name)
     held = await services.keyring.public_keys(organization.id)
     if key not in [each.name for each in held]:
         raise HubError("not-found", f"{organization.name} has no key {key} that signs.")
@@ -100,7 +102,7 @@ async def _sign_paths(
 
         if changed := await services.workers.run(sign):
             async with services.database.transaction() as connection:
-                await queries.replace_signatures(connection, changed)
+                await cache_queries.replace_signatures(connection, changed)
         count += len(changed)
     return count
 
@@ -117,12 +119,19 @@ async def _sign_statements(
             changed.append((row["release"], row["attribute"], encoded, row["statement_signatures"]))
     for start in range(0, len(changed), _BATCH):
         async with services.database.transaction() as connection:
-            await queries.replace_statement_signatures(connection, changed[start : start + _BATCH])
+            await registry_queries.replace_statement_signatures(connection, changed[start : start + _BATCH])
     return len(changed)
 
 
-async def _organization(services: Services, name: str) -> Organization:
+async def _with_own_keys(services: Services, name: str) -> Organization:
+    """An organization that leaves its keys with the hub: for no other may the hub have a key again."""
     found = await access_queries.organization_by_name(services.database, name)
     if found is None:
         raise HubError("not-found", f"There is no organization {name}.")
+    if (await services.keyring.keys_of(found.id)).publishers:
+        raise HubError(
+            "publisher-holds-keys",
+            f"The publishers of {found.name} hold its keys; the hub makes none for it.",
+            hint=f"`piste org keys list {found.name}` shows them; `add` and `revoke` change them.",
+        )
     return found

@@ -1,7 +1,8 @@
 """What may be an organization, a member, an upstream. Pure decisions; HubError says what is wrong."""
 
+import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from piste.hub.access.records import Role
@@ -13,6 +14,7 @@ from piste.nix.signature import PublicKey, SignatureKeyError
 _RESERVED: Final = frozenset({"pinned", "admin"})
 MAX_UPSTREAMS: Final = 16
 _MAX_URL: Final = 1024
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def check_name(name: str) -> str:
@@ -75,3 +77,32 @@ def check_public_keys(texts: list[str]) -> list[str]:
         return [str(PublicKey.parse(text)) for text in texts]
     except SignatureKeyError as error:
         raise HubError("bad-request", f"A public key can't be read: {error}.", hint="NAME:BASE64.") from error
+
+
+def check_signing_key(text: str) -> PublicKey:
+    """The public half of a key that publishers hold. The text is never quoted: it may be a secret by
+    mistake."""
+    try:
+        key = PublicKey.parse(text)
+    except SignatureKeyError as error:
+        raise HubError(
+            "bad-request", f"The key can't be used: {error}.", hint="Give its public half, NAME:BASE64."
+        ) from error
+    if not _KEY_NAME.fullmatch(key.name):
+        raise HubError(
+            "bad-name",
+            "A key's name has up to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or digit.",
+        )
+    return key
+
+
+def check_fate(text: str | None) -> Literal["keep", "drop"] | None:
+    """What becomes of the signatures of a key that is revoked."""
+    match text:
+        case None:
+            return None
+        case "keep":
+            return "keep"
+        case "drop":
+            return "drop"
+    raise HubError("bad-request", "What becomes of the signatures is `keep` or `drop`.")

@@ -3,7 +3,7 @@
 A path that only another organization holds is answered like one that nobody holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +28,9 @@ async def declare(
     infos = await services.workers.run(lambda: [rules.checked_path(path) for path in declaration.paths])
     held = await readable_paths(services, project, actor, [info.path.hash_part for info in infos])
     upstreams = await cache_queries.upstreams(services.database, project.organization)
-    rows = await services.workers.run(_stage, declaration.paths, infos, held, upstreams)
+    keys = await services.keyring.keys_of(project.organization)
+    publishers = frozenset(key.name for key in keys.publishers)
+    rows = await services.workers.run(_stage, declaration.paths, infos, held, upstreams, publishers)
     async with services.database.transaction() as connection:
         if not await queries.hold_open(connection, publication.id):
             raise HubError("publication-closed", "This publication was finished or abandoned meanwhile.")
@@ -59,20 +61,25 @@ def _stage(
     infos: Sequence[PathInfo],
     held: Mapping[str, StoredPath],
     upstreams: Mapping[str, list[str]],
+    publishers: Collection[str],
 ) -> list[StagedPath]:
     return [
-        _staged_path(one, info, held.get(info.path.hash_part), upstreams)
+        _staged_path(one, info, held.get(info.path.hash_part), upstreams, publishers)
         for one, info in zip(declared, infos, strict=True)
     ]
 
 
 def _staged_path(
-    declared: DeclaredPath, info: PathInfo, held: StoredPath | None, upstreams: Mapping[str, list[str]]
+    declared: DeclaredPath,
+    info: PathInfo,
+    held: StoredPath | None,
+    upstreams: Mapping[str, list[str]],
+    publishers: Collection[str],
 ) -> StagedPath:
     if held is not None and held.name == info.path.name:
         # The hub's word counts: a derivation that gives other bytes each time is no conflict while none are
         # uploaded.
-        return as_present(held)
+        return rules.with_signatures(as_present(held), info.signatures, publishers)
     if declared.upstream is None or declared.upstream_narinfo is None:
         return rules.staged(info, MISSING)
     keys = upstreams.get(declared.upstream)
@@ -85,7 +92,8 @@ def _staged_path(
     pinned = rules.pinned_info(info, declared.upstream_narinfo, keys)
     if pinned is None:
         return rules.staged(info, MISSING)
-    return rules.staged(pinned, PINNED, upstream=declared.upstream, narinfo=declared.upstream_narinfo)
+    row = rules.staged(pinned, PINNED, upstream=declared.upstream, narinfo=declared.upstream_narinfo)
+    return rules.with_signatures(row, info.signatures, publishers)
 
 
 def as_present(held: StoredPath) -> StagedPath:

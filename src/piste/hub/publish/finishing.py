@@ -1,42 +1,45 @@
 """The end of a publication: its release becomes visible, all of it or nothing.
 
 First everything is looked at, then the objects are written, then the rows in one transaction. A crash before
-its end leaves objects that nothing names; the publication stays open and can be finished again.
+its end leaves objects that nothing names; the publication stays open and can be finished again. Where
+publishers hold the keys, the first call ends with the statements that they are to sign, and nothing is
+visible until a second one brings the signatures.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from piste.hub.access.records import Actor, Project
-from piste.hub.cache import queries as cache_queries
-from piste.hub.cache.records import NewPath, PathRecord
-from piste.hub.cache.signing import new_paths
-from piste.hub.db.base import ConflictError, Connection, Row
+from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
-from piste.hub.publish import queries, rules
-from piste.hub.publish.declaring import as_present, readable_paths
-from piste.hub.publish.records import (
-    FINISHED,
-    OPEN,
-    PublicationRow,
-    ReleaseContent,
-    StagedOutput,
-    StagedPath,
+from piste.hub.publish import queries
+from piste.hub.publish.again import publish_again, published
+from piste.hub.publish.gathering import (
+    Joining,
+    base_name,
+    check_required,
+    complete_names,
+    join,
+    joining,
+    manifest_of,
+    staged_paths,
 )
-from piste.hub.registry.availability import all_outputs
-from piste.hub.registry.outputs import BuiltManifest, build_manifest, put_manifest, sign_statement
-from piste.hub.registry.queries import add_manifest, release_by_id
+from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
+from piste.hub.publish.signers import Signers, check_keys, signers_of
+from piste.hub.registry.outputs import (
+    BuiltManifest,
+    put_manifest,
+    sign_statement,
+    statement_text,
+)
+from piste.hub.registry.queries import add_manifest
 from piste.hub.services import Services
 from piste.lib.identifiers import new_id
-from piste.nix.closure import ClosureError
-from piste.nix.signature import SecretKey
-from piste.nix.store_path import StorePath
 from piste.semver.version import Version
-from piste.wire.publication import Published
+from piste.wire.publication import Finish, Published, Unsigned
 
 
 @dataclass(frozen=True)
@@ -49,141 +52,99 @@ class _Prepared:
     content: str
     outputs: Sequence[StagedOutput]
     manifests: Mapping[str, BuiltManifest]  # by base name of the root
-    paths: Mapping[str, StagedPath]
-    new: Sequence[NewPath]
-    keys: Sequence[SecretKey]
+    coming: Joining
+    signers: Signers
     published_by: str | None
     now: int
+    sequence: int | None = None  # None: the next one
+    given: Mapping[str, Sequence[str]] = field(default_factory=dict)  # statement -> publisher's signatures
+
+
+class _OvertakenError(Exception):
+    """A release with a later number became visible while the publisher was signing."""
 
 
 async def finish(
-    services: Services, project: Project, actor: Actor, publication: PublicationRow
-) -> Published:
-    """Publish, or say that the same content is published already."""
+    services: Services, project: Project, actor: Actor, publication: PublicationRow, said: Finish
+) -> Published | Unsigned:
+    """Publish, or say that the same content is published already, or what is to be signed first."""
     version = Version.parse(publication.version)
+    signers = signers_of(await services.keyring.keys_of(project.organization), said)
     outputs = await queries.staged_outputs(services.database, publication.id)
     if publication.source is None:
         raise HubError("bad-source", "The publication has no source.", hint="Upload the source first.")
     content = content_of(publication.source, outputs, publication.said.revision)
     existing = await queries.release_of_version(services.database, project.id, version.sort_key())
     if existing is not None:
-        return await _as_before(services, project, actor, publication, outputs, existing, content)
+        return await publish_again(services, project, actor, publication, outputs, existing, content, signers)
     if publication.state == FINISHED:
         raise not_found()  # its release was removed with the project's others
-    paths = await _staged(services, project, actor, publication)
+    paths = await staged_paths(services, project, actor, publication)
     complete = await services.workers.run(complete_names, paths)
-    _check_required(outputs, paths, complete)
-    prepared = await _prepare(
-        services, project, actor, publication, outputs, {n: paths[n] for n in complete}, content
-    )
+    check_required(outputs, paths, complete)
+    chosen = {name: paths[name] for name in complete}
+    prepared = await _prepare(services, project, actor, publication, outputs, chosen, content, signers)
     try:
-        async with services.database.transaction() as connection:
-            await _commit(connection, project, prepared)
+        unsigned = await _publish(services, project, prepared)
     except ConflictError:
         # Another publisher of this version was first; what it published decides.
         existing = await queries.release_of_version(services.database, project.id, version.sort_key())
         if existing is None:
             raise
-        return await _as_before(services, project, actor, publication, outputs, existing, content)
-    return await _published(services, project, prepared.id, str(version), created=True)
+        return await publish_again(services, project, actor, publication, outputs, existing, content, signers)
+    if unsigned is not None:
+        return unsigned
+    return await published(services, project, prepared.id, str(version), created=True)
+
+
+async def _publish(services: Services, project: Project, prepared: _Prepared) -> Unsigned | None:
+    """None when the release is visible."""
+    if prepared.signers.asked:
+        sequence = prepared.publication.sequence
+        if sequence is None:
+            sequence = await _reserve(services, project, prepared)
+        texts = _statements(project, prepared, sequence)
+        given = await services.workers.run(prepared.signers.signatures, texts)
+        if given is None:
+            return Unsigned(sequence, texts)
+        prepared = replace(prepared, sequence=sequence, given=given)
+    try:
+        async with services.database.transaction() as connection:
+            await _commit(connection, project, prepared)
+    except _OvertakenError:
+        sequence = await _reserve(services, project, prepared)
+        return Unsigned(sequence, _statements(project, prepared, sequence))
+    return None
+
+
+async def _reserve(services: Services, project: Project, prepared: _Prepared) -> int:
+    async with services.database.transaction() as connection:
+        sequence = await queries.reserve_sequence(connection, project.id, prepared.publication.id)
+    if sequence is None:
+        raise not_found()
+    return sequence
+
+
+def _statements(project: Project, prepared: _Prepared, sequence: int) -> list[str]:
+    """Of the outputs that are available."""
+    return [
+        text
+        for output in prepared.outputs
+        if (text := _statement(project, prepared, sequence, output)) is not None
+    ]
+
+
+def _statement(project: Project, prepared: _Prepared, sequence: int, output: StagedOutput) -> str | None:
+    built = prepared.manifests.get(base_name(output))
+    if built is None:
+        return None
+    return statement_text(project, str(prepared.version), sequence, output, built.digest)
 
 
 def content_of(source: str, outputs: Sequence[StagedOutput], revision: str | None) -> str:
     """The digest by which two publications of one version are compared."""
     content = ReleaseContent({output.attribute: output.store_path for output in outputs}, revision, source)
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
-
-
-async def _as_before(
-    services: Services,
-    project: Project,
-    actor: Actor,
-    publication: PublicationRow,
-    outputs: Sequence[StagedOutput],
-    existing: Row,
-    content: str,
-) -> Published:
-    if existing["content"] != content:
-        raise HubError(
-            "content-differs",
-            f"Version {existing['version']} of {project.name} is published with other content.",
-            hint="A version never changes. Publish the next one.",
-        )
-    if publication.state == OPEN:
-        await _bring_rest(services, project, actor, publication, outputs)
-        release = await release_by_id(services.database, project.id, existing["id"])
-        if release is not None:
-            await all_outputs(services, project, release)
-    return await _published(services, project, existing["id"], existing["version"], created=False)
-
-
-async def _bring_rest(
-    services: Services,
-    project: Project,
-    actor: Actor,
-    publication: PublicationRow,
-    outputs: Sequence[StagedOutput],
-) -> None:
-    """A release never changes, but what it only recorded may be built later: its paths then join the
-    project, which makes it available.
-    """
-    paths = await _staged(services, project, actor, publication)
-    complete = await services.workers.run(complete_names, paths)
-    _check_required(outputs, paths, complete)
-    chosen = {name: paths[name] for name in complete}
-    keys = await services.keyring.signing_keys(project.organization)
-    new = await _new_to(services, project, chosen, keys)
-    async with services.database.transaction() as connection:
-        if await queries.close(connection, publication.id):
-            await _add_paths(connection, project, chosen, new, services.clock())
-
-
-async def _staged(
-    services: Services, project: Project, actor: Actor, publication: PublicationRow
-) -> dict[str, StagedPath]:
-    """The staged paths by base name, completed by what the organization has of what is not staged or did not
-    arrive.
-    """
-    paths = {path.base_name: path for path in await queries.staged_paths(services.database, publication.id)}
-    asked: set[str] = set()
-    while True:
-        mentioned = {name for path in paths.values() for name in path.references} | paths.keys()
-        wanted = {
-            name for name in mentioned - asked if name not in paths or paths[name].state not in rules.READY
-        }
-        if not wanted:
-            return paths
-        asked |= wanted
-        held = await readable_paths(services, project, actor, sorted(name[:32] for name in wanted))
-        found = {path.base_name: as_present(path) for path in held.values()}
-        paths.update({name: path for name, path in found.items() if name in wanted})
-
-
-def complete_names(paths: Mapping[str, StagedPath]) -> set[str]:
-    """The paths that are there with everything that they reach."""
-    referrers: Mapping[str, list[str]] = defaultdict(list)
-    broken: list[str] = []
-    for name, path in paths.items():
-        if path.state not in rules.READY or any(reference not in paths for reference in path.references):
-            broken.append(name)
-        for reference in path.references:
-            referrers[reference].append(name)
-    seen = set(broken)
-    for name in broken:
-        for referrer in referrers[name]:
-            if referrer not in seen:
-                seen.add(referrer)
-                broken.append(referrer)
-    return set(paths) - seen
-
-
-def _check_required(
-    outputs: Sequence[StagedOutput], paths: Mapping[str, StagedPath], complete: Collection[str]
-) -> None:
-    for output in outputs:
-        root = _base_name(output)
-        if output.required and root not in complete:
-            raise rules.output_incomplete(output.attribute, rules.missing_chains(root, paths))
 
 
 async def _prepare(
@@ -194,17 +155,14 @@ async def _prepare(
     outputs: Sequence[StagedOutput],
     paths: Mapping[str, StagedPath],
     content: str,
+    signers: Signers,
 ) -> _Prepared:
     """Build and sign everything, and write the objects. `paths` is complete in itself."""
-    roots = sorted({_base_name(output) for output in outputs} & paths.keys())
-    try:
-        manifests = await services.workers.run(lambda: {root: build_manifest(root, paths) for root in roots})
-    except ClosureError as error:
-        raise HubError("bad-path-info", f"The closure can't be put in order: {error}.") from error
+    roots = sorted({base_name(output) for output in outputs} & paths.keys())
+    manifests = await services.workers.run(lambda: {root: manifest_of(root, paths) for root in roots})
     for built in manifests.values():
         await put_manifest(services.objects, built)
-    keys = await services.keyring.signing_keys(project.organization)
-    new = await _new_to(services, project, paths, keys)
+    coming = await joining(services, project, paths, signers.keys)
     now = services.clock()
     return _Prepared(
         id=new_id(now),
@@ -213,77 +171,32 @@ async def _prepare(
         content=content,
         outputs=outputs,
         manifests=manifests,
-        paths=paths,
-        new=new,
-        keys=keys,
+        coming=coming,
+        signers=signers,
         published_by=actor.person,
         now=now,
     )
-
-
-async def _new_to(
-    services: Services, project: Project, paths: Mapping[str, StagedPath], keys: Sequence[SecretKey]
-) -> list[NewPath]:
-    """Those of the paths that the project does not have, signed."""
-    public = await services.keyring.public_keys(project.organization)
-    own = await cache_queries.paths_of_project(
-        services.database, project.id, [path.hash_part for path in paths.values()]
-    )
-    known = {path.hash_part: _said(path) for path in own}
-    # A manifest tells of the paths as they were staged, so the project may say nothing else of them.
-    differing = [
-        part for path in paths.values() if known.get(part := path.hash_part, _said(path)) != _said(path)
-    ]
-    if differing:
-        raise path_conflict(differing)
-    fresh = [path for path in paths.values() if path.hash_part not in known]
-    return await services.workers.run(new_paths, fresh, keys, public)
-
-
-def _said(path: PathRecord) -> tuple[str, str, int, str]:
-    return path.name, path.nar_hash, path.nar_size, path.reference_names
 
 
 async def _commit(connection: Connection, project: Project, prepared: _Prepared) -> None:
     """All rows of the release; any error takes all of them back."""
     if not await queries.close(connection, prepared.publication.id):
         raise HubError("publication-closed", "This publication was finished or abandoned meanwhile.")
-    sequence = await queries.next_sequence(connection, project.id)
+    await check_keys(connection, project.organization, prepared.signers)
+    sequence = prepared.sequence
     if sequence is None:
-        raise not_found()
-    await _add_paths(connection, project, prepared.paths, prepared.new, prepared.now)
+        sequence = await queries.next_sequence(connection, project.id)
+        if sequence is None:
+            raise not_found()
+    elif not await queries.is_newest_sequence(connection, project.id, sequence):
+        raise _OvertakenError
+    await join(connection, project, prepared.coming, prepared.now)
     for built in prepared.manifests.values():
         counts = (built.path_count, built.nar_size)
         await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)
     await queries.add_release(connection, _release_values(project, prepared, sequence))
     await queries.add_outputs(
         connection, [_output_values(project, prepared, sequence, output) for output in prepared.outputs]
-    )
-
-
-async def _add_paths(
-    connection: Connection,
-    project: Project,
-    paths: Mapping[str, StagedPath],
-    new: Sequence[NewPath],
-    now: int,
-) -> None:
-    """`new` join the project; all of `paths` must be to the organization what they are here."""
-    claimed = [NewPath(path, []) for path in paths.values()]
-    differing = await cache_queries.claim_paths(connection, project.organization, claimed)
-    if differing:
-        raise path_conflict(differing)
-    await cache_queries.add_paths(connection, project.id, new, now)
-
-
-def path_conflict(hash_parts: Sequence[str]) -> HubError:
-    """The organization has other content under these paths."""
-    return HubError(
-        "path-conflict",
-        f"The organization holds {len(hash_parts)} of these paths with other content.",
-        hint="A build that gives other bytes each time was published from two places. Publish again: then"
-        " what the organization has is taken.",
-        context={"hash-parts": " ".join(sorted(hash_parts)[: rules.SHOWN_MISSING])},
     )
 
 
@@ -318,39 +231,10 @@ def _release_values(
 def _output_values(
     project: Project, prepared: _Prepared, sequence: int, output: StagedOutput
 ) -> list[str | None]:
-    built = prepared.manifests.get(_base_name(output))
     recorded = [prepared.id, output.attribute, output.store_path, output.system]
-    if built is None:
+    text = _statement(project, prepared, sequence, output)
+    if text is None:
         return [*recorded, None, None, None]
-    signed = sign_statement(
-        project,
-        str(prepared.version),
-        sequence,
-        attribute=output.attribute,
-        store_path=output.store_path,
-        system=output.system,
-        manifest=built.digest,
-        keys=prepared.keys,
-    )
-    return [*recorded, built.digest, signed.text, signed.signatures_json]
-
-
-async def _published(
-    services: Services, project: Project, release: str, version: str, *, created: bool
-) -> Published:
-    name = f"{project.organization_name}/{project.name}"
-    return Published(
-        release_id=release,
-        organization=project.organization_name,
-        project=project.name,
-        version=version,
-        created=created,
-        visibility=project.visibility,
-        outputs=await queries.available_outputs(services.database, release),
-        flakeref_at_least=f"{name}/{version}",
-        flakeref_exact=f"{name}/={version}",
-    )
-
-
-def _base_name(output: StagedOutput) -> str:
-    return StorePath.parse(output.store_path).base_name
+    signed = sign_statement(text, prepared.signers.keys.secret, prepared.given.get(text, ()))
+    manifest = prepared.manifests[base_name(output)].digest
+    return [*recorded, manifest, signed.text, signed.signatures_json]

@@ -88,6 +88,7 @@ async def describe(services: Services, project: Project, row: PublicationRow) ->
     upstreams = await cache_queries.upstreams(services.database, project.organization)
     sort = Version.parse(row.version).sort_key()
     published = await queries.release_of_version(services.database, project.id, sort)
+    keys = await services.keyring.keys_of(project.organization)
     return Publication(
         id=row.id,
         organization=project.organization_name,
@@ -97,6 +98,8 @@ async def describe(services: Services, project: Project, row: PublicationRow) ->
         expires_at=row.expires_at,
         upstreams=sorted(upstreams),
         published=published is not None,
+        publisher_keys=[str(key) for key in keys.publishers],
+        hub_signs=bool(keys.secret),
     )
 
 

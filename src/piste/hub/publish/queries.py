@@ -7,7 +7,7 @@ from piste.hub.db.base import Connection, Database, Row, Value, decode
 from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
 
 _PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
-    source_license, created_at, expires_at FROM publication"""
+    source_license, created_at, expires_at, sequence FROM publication"""
 _STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address,
     signatures, upstream, upstream_narinfo, state FROM staged_path"""
 
@@ -165,6 +165,26 @@ async def next_sequence(connection: Connection, project: str) -> int | None:
         "UPDATE project SET sequence = sequence + 1 WHERE id = $1 RETURNING sequence", project
     )
     return None if row is None else row["sequence"]
+
+
+async def reserve_sequence(connection: Connection, project: str, publication_id: str) -> int | None:
+    """A number for a release that its publisher is about to sign. It stays unused if the publication is
+    abandoned: numbers only have to grow.
+    """
+    sequence = await next_sequence(connection, project)
+    await connection.run("UPDATE publication SET sequence = $2 WHERE id = $1", publication_id, sequence)
+    return sequence
+
+
+async def is_newest_sequence(connection: Connection, project: str, sequence: int) -> bool:
+    """Whether no release of the project has this number or a later one; until the end of the transaction
+    none gets one.
+    """
+    await connection.run("UPDATE project SET sequence = sequence WHERE id = $1", project)
+    row = await connection.one(
+        "SELECT 1 AS there FROM release WHERE project = $1 AND sequence >= $2", project, sequence
+    )
+    return row is None
 
 
 async def add_release(connection: Connection, values: Sequence[Value]) -> None:

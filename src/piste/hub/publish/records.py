@@ -28,6 +28,7 @@ class PublicationRow(msgspec.Struct, frozen=True, kw_only=True):
     source_license: str | None
     created_at: int
     expires_at: int
+    sequence: int | None = None  # reserved, while its publisher signs
 
     @property
     def said(self) -> Metadata:

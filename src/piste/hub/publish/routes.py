@@ -6,14 +6,15 @@ from starlette.responses import Response
 
 from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json, stream_body
-from piste.hub.publish import declaring, finishing, opening, uploading
+from piste.hub.publish import declaring, finishing, gathering, opening, rules, uploading
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
-from piste.wire.publication import OpenPublication
+from piste.wire.publication import Finish, OpenPublication, Unsigned
 
 DECLARATION_LIMIT: Final = 64 << 20
 SOURCE_LIMIT: Final = 512 << 20
 NARS_LIMIT: Final = 1 << 40
+STATEMENTS_LIMIT: Final = 32 << 20
 
 _BASE: Final = "/api/v1/projects/{org}/{project}/publications"
 _ONE: Final = _BASE + "/{publication}"
@@ -29,7 +30,8 @@ def routes(services: Services) -> list[Route]:
         ("POST", _ONE + "/declarations", publishing.declare, DECLARATION_LIMIT),
         ("POST", _ONE + "/nars", publishing.nars, NARS_LIMIT),
         ("PUT", _ONE + "/source", publishing.source, SOURCE_LIMIT),
-        ("POST", _ONE + "/finish", publishing.finish, 1 << 20),
+        ("GET", _ONE + "/paths", publishing.paths, 0),
+        ("POST", _ONE + "/finish", publishing.finish, STATEMENTS_LIMIT),
     ]
     return [
         Route(method, pattern, Permission.PROJECT_PUBLISH, Scope.PROJECT, handler, limit)
@@ -73,6 +75,14 @@ class _Publishing:
         await uploading.take_source(self._services, row, stream_body(exchange))
         return Response(status_code=204)
 
+    async def paths(self, exchange: Exchange) -> Response:
+        services, project = self._services, exchange.project
+        row = await opening.find_open(services, project, exchange.parameters["publication"])
+        found = await gathering.staged_paths(services, project, exchange.actor, row)
+        return json_response(await services.workers.run(rules.described, found.values()))
+
     async def finish(self, exchange: Exchange) -> Response:
         row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
-        return json_response(await finishing.finish(self._services, exchange.project, exchange.actor, row))
+        said = await read_json(exchange, Finish, empty=Finish())
+        answer = await finishing.finish(self._services, exchange.project, exchange.actor, row, said)
+        return json_response(answer, 202 if isinstance(answer, Unsigned) else 200)

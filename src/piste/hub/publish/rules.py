@@ -3,7 +3,7 @@ anybody.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -115,6 +115,34 @@ def staged(
     """The row of a declared path."""
     known = msgspec.structs.asdict(PathRecord.of(info))
     return StagedPath(**(known | {"upstream": upstream, "upstream_narinfo": narinfo, "state": state}))
+
+
+def described(paths: Iterable[StagedPath]) -> list[DeclaredPath]:
+    """What is known of the paths that are there, for their publishers."""
+    return [
+        DeclaredPath(
+            path=path.base_name,
+            nar_hash=path.nar_hash,
+            nar_size=path.nar_size,
+            references=path.references,
+            deriver=path.deriver,
+            signatures=path.all_signatures,
+            content_address=path.content_address,
+        )
+        for path in paths
+        if path.state in READY
+    ]
+
+
+def with_signatures(path: StagedPath, declared: Iterable[str], publishers: Collection[str]) -> StagedPath:
+    """What was known of a path already, and what keys that publishers hold (names) are said to have signed;
+    finishing verifies it.
+    """
+    brought = [each for each in declared if each.partition(":")[0] in publishers]
+    if not brought:
+        return path
+    signatures = list(dict.fromkeys([*path.all_signatures, *brought]))
+    return msgspec.structs.replace(path, signatures=msgspec.json.encode(signatures).decode())
 
 
 def pinned_info(info: PathInfo, narinfo_text: str, public_keys: Iterable[str]) -> PathInfo | None:

@@ -1,7 +1,8 @@
 """An output that was only recorded becomes available by itself once its whole closure is in the project's
 cache.
 
-Found out when somebody asks for it. Its manifest is made then, and never changes after that.
+Found out when somebody asks for it. Its manifest is made then, and never changes after that. Where only the
+organization's publishers sign, it waits until one of them publishes the version again.
 """
 
 import msgspec
@@ -10,7 +11,7 @@ from piste.hub.access.records import Project
 from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.records import StoredPath
 from piste.hub.registry import queries
-from piste.hub.registry.outputs import build_manifest, put_manifest, sign_statement
+from piste.hub.registry.outputs import build_manifest, put_manifest, sign_statement, statement_text
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.services import Services
 from piste.nix.store_path import StorePath
@@ -19,24 +20,19 @@ from piste.nix.store_path import StorePath
 async def ensure_available(
     services: Services, project: Project, release: ReleaseRow, output: OutputRow
 ) -> OutputRow | int:
-    """The output with its manifest, or how many paths of its closure are known to be missing."""
+    """The output with its manifest, or how many paths of its closure are known to be missing; 0 where
+    only the signature of a publisher is.
+    """
     if output.manifest is not None:
         return output
+    keys = await services.keyring.signing_keys(project.organization)
     paths, missing = await _closure(services, project, StorePath.parse(output.store_path).base_name)
-    if missing:
+    if missing or not keys:
         return missing
     built = await services.workers.run(build_manifest, StorePath.parse(output.store_path).base_name, paths)
     await put_manifest(services.objects, built)
-    signed = sign_statement(
-        project,
-        release.version,
-        release.sequence,
-        attribute=output.attribute,
-        store_path=output.store_path,
-        system=output.system,
-        manifest=built.digest,
-        keys=await services.keyring.signing_keys(project.organization),
-    )
+    text = statement_text(project, release.version, release.sequence, output, built.digest)
+    signed = sign_statement(text, keys)
     available = msgspec.structs.replace(
         output,
         manifest=built.digest,

@@ -5,6 +5,7 @@ Used when a release is published, and when the last missing path of an output ar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -12,12 +13,9 @@ from piste.hub.access.records import Project
 from piste.hub.cache.records import PathRecord
 from piste.hub.storage.base import Objects
 from piste.lib.zstd import zstd
-from piste.nix.closure import topological_order
 from piste.nix.signature import SecretKey
-from piste.nix.store_path import STORE_DIR
-from piste.wire import manifest as manifest_format
 from piste.wire import statement as statement_format
-from piste.wire.manifest import Manifest, ManifestPath, encode_manifest, manifest_digest
+from piste.wire.manifest import encode_manifest, make_manifest, manifest_digest
 from piste.wire.statement import Statement, encode_statement
 
 
@@ -54,22 +52,10 @@ def build_manifest(root: str, paths: Mapping[str, PathRecord]) -> BuiltManifest:
     """The manifest of the closure of `root`; `paths` is by base name and has all of it. ClosureError for a
     cycle.
     """
-    order = topological_order({name: path.references for name, path in paths.items()}, [root])
-    place = {name: number for number, name in enumerate(order)}
-    entries = [
-        ManifestPath(
-            path=name,
-            nar_hash=paths[name].nar_hash,
-            nar_size=paths[name].nar_size,
-            references=sorted(place[reference] for reference in paths[name].references),
-            content_address=paths[name].content_address,
-        )
-        for name in order
-    ]
-    data = encode_manifest(Manifest(manifest_format.FORMAT, STORE_DIR, entries))
-    return BuiltManifest(
-        manifest_digest(data), root, len(entries), sum(entry.nar_size for entry in entries), data
-    )
+    manifest = make_manifest(root, paths)
+    data = encode_manifest(manifest)
+    size = sum(entry.nar_size for entry in manifest.paths)
+    return BuiltManifest(manifest_digest(data), root, len(manifest.paths), size, data)
 
 
 async def put_manifest(objects: Objects, built: BuiltManifest) -> None:
@@ -78,29 +64,36 @@ async def put_manifest(objects: Objects, built: BuiltManifest) -> None:
     await objects.put(manifest_key(built.digest), built.data)
 
 
-def sign_statement(
-    project: Project,
-    version: str,
-    sequence: int,
-    *,
-    attribute: str,
-    store_path: str,
-    system: str | None,
-    manifest: str,
-    keys: Sequence[SecretKey],
-) -> SignedStatement:
-    """What the organization says of one available output, signed by each of its keys."""
-    text = encode_statement(
+class Recorded(Protocol):
+    """An output, staged or published."""
+
+    @property
+    def attribute(self) -> str: ...
+    @property
+    def store_path(self) -> str: ...
+    @property
+    def system(self) -> str | None: ...
+
+
+def statement_text(project: Project, version: str, sequence: int, output: Recorded, manifest: str) -> str:
+    """What the organization says of one available output; its keys sign it."""
+    return encode_statement(
         Statement(
             format=statement_format.FORMAT,
             organization=project.organization_name,
             project=project.name,
             version=version,
             sequence=sequence,
-            attribute_path=attribute,
-            store_path=store_path,
-            system=system,
+            attribute_path=output.attribute,
+            store_path=output.store_path,
+            system=output.system,
             manifest=manifest,
         )
     )
-    return SignedStatement(text, [key.sign(text) for key in keys])
+
+
+def sign_statement(text: str, keys: Sequence[SecretKey], given: Sequence[str] = ()) -> SignedStatement:
+    """Signed by each of the keys that the hub holds; `given` are the publisher's signatures, which were
+    verified.
+    """
+    return SignedStatement(text, [*(key.sign(text) for key in keys), *given])

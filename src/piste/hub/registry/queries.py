@@ -149,6 +149,17 @@ async def make_available(connection: Connection, release: str, row: OutputRow) -
     )
 
 
+async def replace_statement_signatures(
+    connection: Connection, rows: Sequence[tuple[str, str, str, str]]
+) -> None:
+    """release, attribute, new signatures, the ones that they were made from."""
+    await connection.many(
+        """UPDATE output SET statement_signatures = $3
+           WHERE release = $1 AND attribute = $2 AND statement_signatures = $4""",
+        rows,
+    )
+
+
 async def add_manifest(
     connection: Connection, digest: str, project: str, root: str, counts: tuple[int, int], now: int
 ) -> None:

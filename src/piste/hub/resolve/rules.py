@@ -38,6 +38,13 @@ def near(attribute: str, others: Sequence[str]) -> list[str]:
 
 
 def not_available(attribute: str, reference: str, missing: int) -> HubError:
+    if missing == 0:
+        return HubError(
+            "output-not-available",
+            f"The output {attribute} of {reference} is complete, but no publisher has signed it yet.",
+            hint="Its publisher publishes the same version again, with --signing-key-file.",
+            context={"missing": "0"},
+        )
     count = "1 path of its closure is" if missing == 1 else f"{missing} paths of its closure are"
     return HubError(
         "output-not-available",

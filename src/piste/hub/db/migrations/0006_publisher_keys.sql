@@ -1,0 +1,2 @@
+-- The number that was reserved for the release of a publication whose statements its publisher signs.
+ALTER TABLE publication ADD COLUMN sequence BIGINT;
