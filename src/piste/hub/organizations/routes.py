@@ -11,7 +11,7 @@ from piste.hub.access.records import Permission, Role
 from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, read_json
-from piste.hub.organizations import keys, queries, rules
+from piste.hub.organizations import queries, rules, signing_keys
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.lib.identifiers import new_id
@@ -77,8 +77,8 @@ async def _show(services: Services, exchange: Exchange) -> Response:
 
 
 async def _message(services: Services, organization: records.Organization) -> Organization:
-    public = await services.keyring.public_keys(organization.id)
-    return Organization(organization.name, organization.created_at, [str(key) for key in public])
+    keys = await services.keyring.public_keys(organization.id)
+    return Organization(organization.name, organization.created_at, [str(key) for key in keys])
 
 
 async def _members(services: Services, exchange: Exchange) -> Response:
@@ -137,7 +137,7 @@ async def _upstreams(services: Services, exchange: Exchange) -> Response:
 
 async def _put_upstream(services: Services, exchange: Exchange) -> Response:
     asked = await read_json(exchange, NewUpstream)
-    url, believed, now = (
+    url, keys, now = (
         rules.check_upstream_url(asked.url),
         rules.check_public_keys(asked.public_keys),
         services.clock(),
@@ -146,9 +146,9 @@ async def _put_upstream(services: Services, exchange: Exchange) -> Response:
     if len(await queries.upstreams(services.database, organization)) >= rules.MAX_UPSTREAMS:
         raise HubError("bad-request", f"An organization has at most {rules.MAX_UPSTREAMS} upstreams.")
     async with services.database.transaction() as connection:
-        listed = msgspec.json.encode(believed).decode()
+        listed = msgspec.json.encode(keys).decode()
         await queries.put_upstream(connection, new_id(now), organization, url, listed, now)
-    return json_response(Upstream(url, believed, now), 201)
+    return json_response(Upstream(url, keys, now), 201)
 
 
 async def _remove_upstream(services: Services, exchange: Exchange) -> Response:
@@ -160,15 +160,15 @@ async def _remove_upstream(services: Services, exchange: Exchange) -> Response:
 
 
 async def _keys(services: Services, exchange: Exchange) -> Response:
-    return json_response(await keys.list_keys(services, exchange.organization))
+    return json_response(await signing_keys.list_keys(services, exchange.organization))
 
 
 async def _add_key(services: Services, exchange: Exchange) -> Response:
     asked = await read_json(exchange, NewSigningKey)
-    return json_response(await keys.add_key(services, exchange.organization, asked.public_key), 201)
+    return json_response(await signing_keys.add_key(services, exchange.organization, asked.public_key), 201)
 
 
 async def _revoke_key(services: Services, exchange: Exchange) -> Response:
     fate = rules.check_fate(exchange.request.query_params.get("signatures"))
     name = exchange.parameters["key"]
-    return json_response(await keys.revoke_key(services, exchange.organization, name, fate))
+    return json_response(await signing_keys.revoke_key(services, exchange.organization, name, fate))
