@@ -269,6 +269,7 @@ class _Publishing:
         keys = self._wish.signing_keys
         if not keys:
             return self._client.finish(self._publication)
+        self._progress.step(f"Signing with {', '.join(key.name for key in keys)}")
         own = signing.Own(
             self._wish.organization,
             self._wish.project,
