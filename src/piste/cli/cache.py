@@ -107,9 +107,5 @@ def _show(narinfo: NarInfo, as_json: bool) -> None:
     if as_json:
         show.data(answer)
         return
-    single = {key: str(value) for key, value in answer.items() if value and not isinstance(value, list)}
-    show.fields(single)
-    for reference in known.references:
-        show.fields({"reference": str(reference)})
-    for signature in known.signatures:
-        show.fields({"signature": signature})
+    shown = {key: value if isinstance(value, list) else str(value) for key, value in answer.items() if value}
+    show.fields(shown)

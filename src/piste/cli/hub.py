@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = App(name="hub", help="Run a hub and look after it.")
+app = App(
+    name="hub",
+    help="""Run a hub and look after it.
+
+    For example:
+
+        piste hub serve --data ./hub
+
+        piste hub admin-token --data ./hub
+    """,
+)
 
 
 @Parameter(name="*")
@@ -68,10 +78,20 @@ def serve(
     tls_cert: Annotated[Path | None, Parameter(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, Parameter(help="Its private key, PEM.")] = None,
     trusted_proxy: Annotated[
-        tuple[str, ...], Parameter(help="Address or network of a proxy whose X-Forwarded-For is believed.")
+        tuple[str, ...],
+        Parameter(
+            negative="", help="Address or network of a proxy whose X-Forwarded-For is believed; repeatable."
+        ),
     ] = (),
 ) -> None:
-    """Run the hub until SIGTERM. Makes what is missing at the first start."""
+    """Run the hub until SIGTERM. Makes what is missing at the first start.
+
+    For example:
+
+        piste hub serve --data ./hub
+
+        piste hub serve --data /var/lib/piste-hub --public-url https://hub.example.org
+    """
     from piste.hub.serve import serve as run
     from piste.hub.settings import make_settings
 
@@ -92,7 +112,12 @@ def serve(
 
 @app.command
 def admin_token(*, place: Place, json: Json = False) -> None:
-    """Print a user token with every right. It expires in an hour; nothing else makes a first one."""
+    """Print a user token with every right. It expires in an hour; nothing else makes a first one.
+
+    For example, on the machine of the hub:
+
+        piste hub admin-token --data /var/lib/piste-hub
+    """
     from piste.hub.operations.bootstrap import make_admin_token
 
     token = _with_services(place, make_admin_token)

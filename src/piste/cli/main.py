@@ -113,13 +113,23 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _called(arguments: list[str]) -> str:
+    """The command that was meant, without its arguments: `piste org upstream add`."""
+    app, words = make_app(), ["piste"]
+    for word in arguments:
+        if word.startswith("-") or word not in app:
+            break
+        app = app[word]
+        words.append(word)
+    return " ".join(words)
+
+
 def as_problem(error: Exception, arguments: list[str]) -> PisteError | None:
     """The error that a person is shown for any exception; None where a trace is asked for."""
     if isinstance(error, CycloptsError):
         error = UsageError("usage", str(error))
     if isinstance(error, UsageError) and error.hint is None:
-        verb = next((word for word in arguments if not word.startswith("-")), "")
-        error.hint = f"`{f'piste {verb}'.strip()} --help` explains the command."
+        error.hint = f"`{_called(arguments)} --help` explains the command."
     if isinstance(error, PisteError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
