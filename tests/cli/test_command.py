@@ -139,6 +139,8 @@ def test_the_manual_page_has_every_verb_and_every_exit_status() -> None:
     assert all(f".SS piste {verb}" in text for verb in VERBS)
     assert text.count("\\fB") > 100
     assert ".SH EXIT STATUS" in text
+    assert "\\fB\\fR" not in text, "an option without a name"
+    assert text.isascii(), "what groff reads without being told the encoding"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -151,6 +153,14 @@ def test_a_completion_script_is_one_that_bash_can_read(person: Person) -> None:
     script = person.succeed("completion", "bash").stdout
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_completion_of_zsh_works_from_its_search_path_and_when_sourced(person: Person) -> None:
+    script = person.succeed("completion", "zsh").stdout
+    function = re.search(r"^(_\w+)\(\) \{$", script, re.MULTILINE)
+    assert function is not None
+    assert f'{function[1]} "$@"\n' in script
+    assert f"compdef {function[1]} piste\n" in script
 
 
 def test_requirements_are_explained_without_a_hub(person: Person) -> None:
