@@ -89,11 +89,15 @@ async def nar(database: Database, nar_hash: str) -> KeptNar | None:
 
 
 async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) -> None:
-    """The first row of a NAR stays."""
+    """A row that is there is written again: that describes the file that lies there now, and keeps the
+    collection of garbage from taking the row before this transaction is through.
+    """
     await connection.many(
         """INSERT INTO nar (nar_hash, nar_size, file_hash, file_size, created_at) VALUES ($1, $2, $3, $4, $5)
-           ON CONFLICT (nar_hash) DO NOTHING""",
-        [(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars],
+           ON CONFLICT (nar_hash)
+           DO UPDATE SET file_hash = excluded.file_hash, file_size = excluded.file_size""",
+        # In one order, so that two uploads of the same NARs wait for one another and don't deadlock.
+        sorted((nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars),
     )
 
 
