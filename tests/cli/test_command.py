@@ -85,6 +85,8 @@ def test_the_version_is_one_line(person: Person) -> None:
         ("yank", "acme/web/1", "--hub", "http://127.0.0.1:1"),
         ("token", "create", "--kind", "resolve-only", "--org", "acme", "--description", "x"),
         ("token", "create", "--kind", "user", "--org", "acme", "--description", "x", "--requirement", "1"),
+        ("token", "create", "--kind", "unheard-of", "--org", "acme", "--description", "x"),
+        ("cache", "push", "/etc", "--name", "acme/web", "--hub", "http://127.0.0.1:1"),
         ("token", "create", "--kind", "user", "--org", "acme", "--description", "x", "--expires", "soon"),
     ],
 )
@@ -177,6 +179,17 @@ def test_an_unexpected_error_is_still_one_sentence(monkeypatch: pytest.MonkeyPat
     assert problem is not None and problem.ref == "internal-error"
     monkeypatch.setenv("PISTE_DEBUG", "1")
     assert main.as_problem(RuntimeError("odd"), []) is None
+
+
+def test_a_file_that_cannot_be_used_is_named(person: Person) -> None:
+    done = person.piste("hub", "serve", "--data", "/proc/hub", "--listen", "127.0.0.1:0")
+    assert (done.code, done.stdout) == (1, "")
+    assert "/proc/hub can't be used: No such file or directory.  (file-not-usable)" in done.stderr
+
+
+def test_an_operation_on_a_hub_that_is_not_there_says_so(person: Person) -> None:
+    done = person.succeed("hub", "public-key", "--data", str(person.folder / "mistyped"))
+    assert "There was no hub in" in done.stderr
 
 
 def test_a_full_disk_says_so() -> None:

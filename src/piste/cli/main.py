@@ -14,6 +14,11 @@ from piste.lib.errors import PisteError, UsageError
 
 _INTERRUPTED: Final = 130  # as shells report a program that SIGINT ended
 
+# What is wrong with a path that somebody gave, not with this program.
+_MISPLACED: Final = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+)
+
 # Verb, place, and the one line that `piste --help` shows.
 _VERBS: Final = (
     ("publish", "piste.cli.publish:publish", "Build a flake's outputs, push them, make a release."),
@@ -138,6 +143,12 @@ def as_problem(error: Exception, arguments: list[str]) -> PisteError | None:
             "disk-full",
             f"There is no space left on the disk{place}. Nothing was left half done.",
             hint="Make room (for the store: `nix-collect-garbage`), or set TMPDIR to a larger folder.",
+        )
+    if isinstance(error, OSError) and error.errno in _MISPLACED and error.filename:
+        return PisteError(
+            "file-not-usable",
+            f"{os.fsdecode(error.filename)} can't be used: {error.strerror}.",
+            hint="Check the path, and whether this user may read or write there.",
         )
     if "PISTE_DEBUG" in os.environ:
         return None

@@ -87,6 +87,10 @@ class _Publishing:
                 item for item in evaluation.broken if item.attribute not in self._wish.attributes
             ]
             build.report_broken(self._wish, chosen_broken, self._progress)
+            if not evaluation.outputs:
+                self._progress.warn(
+                    "No output of the standard kinds was found: the release will hold the source alone."
+                )
         with Daemon(self._store) as daemon:
             with self._timed("build"):
                 built = build.build(self._store, daemon, self._wish, chosen, self._progress)
@@ -256,6 +260,7 @@ class _Publishing:
         outcome.flakeref_at_least = published.flakeref_at_least
         outcome.flakeref_exact = published.flakeref_exact
         outcome.release_id = published.release_id
+        outcome.created = published.created
         outcome.outputs = published.outputs
 
     def _try_abandon(self) -> None:
