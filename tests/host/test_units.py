@@ -7,10 +7,11 @@ import pytest
 
 from piste.host import activate as activation
 from piste.host import verify
-from piste.host.activate import Configuration, activate
+from piste.host.activate import Configuration, activate, still_running
 from piste.host.place import Host
 from piste.host.records import Action, Kind, Watcher
 from piste.host.verify import activation_failed, failing_units
+from piste.lib import process
 from piste.nixcmd.store import Store
 
 # Stands in for systemd, which the machine of the tests need not have: does what it is told, and writes it
@@ -98,3 +99,13 @@ def test_what_failed_before_is_no_failure_of_the_release(
     status: int, before: frozenset[str], after: frozenset[str], failed: bool
 ) -> None:
     assert activation_failed(status, before, after) is failed
+
+
+def test_a_home_is_activated_outside_of_the_unit_and_is_looked_for_there(
+    machine: Host, tmp_path: Path
+) -> None:
+    assert not still_running(machine, Kind.HOME_MANAGER, tmp_path)
+    (tmp_path / "activating").write_text(f"{os.getpid()} {process.born(os.getpid())}\n")
+    assert still_running(machine, Kind.HOME_MANAGER, tmp_path)
+    (tmp_path / "activating").write_text(f"{os.getpid()} 1\n")
+    assert not still_running(machine, Kind.HOME_MANAGER, tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from piste.client.credentials import Credential
-from piste.host.activate import Configuration, activate, check_inhibitors
+from piste.host.activate import Configuration, activate, check_inhibitors, other_switch
 from piste.host.commit import commit, restore
 from piste.host.journal import Writer
 from piste.host.place import Host
@@ -50,6 +50,9 @@ class Switch:
 
     def perform(self, action: Action) -> Deployment:
         """Do what was asked for, to its end; the deployment says which."""
+        if (other := other_switch(self.host, self.kind)) is not None:
+            reason = f"Another switch is under way on this host ({other}); try again when it has ended."
+            return self._finish(Result.BLOCKED, reason=reason)
         if action is Action.DRY_ACTIVATE:
             return self._dry_activate()
         running = self.host.running(self.kind)

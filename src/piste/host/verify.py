@@ -37,6 +37,12 @@ def failing_units(host: Host) -> frozenset[str]:
     )
 
 
+def description(unit: str) -> str:
+    """What a unit says that it is; for a transient one its command."""
+    argv = ["systemctl", "show", "--property=Description", "--value", unit]
+    return process.run(argv, timeout=_ASK, check=False).text.strip() or unit
+
+
 def is_active(unit: str) -> bool:
     """Whether a unit runs, or is about to."""
     state = process.run(["systemctl", "is-active", unit], timeout=_ASK, check=False).text.strip()
