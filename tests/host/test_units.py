@@ -1,6 +1,7 @@
 """Where systemd runs: the switch is a unit under nixos-rebuild's name, and health is measured by before."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from piste.host import verify
 from piste.host.activate import Configuration, activate, still_running
 from piste.host.place import Host
 from piste.host.records import Action, Kind, Watcher
-from piste.host.verify import activation_failed, failing_units
+from piste.host.verify import activation_failed, failing_units, settled_failures
 from piste.lib import process
 from piste.nixcmd.store import Store
 
@@ -28,6 +29,16 @@ while [ "${1#--}" != "$1" ]; do shift; done
 """
 SYSTEMCTL = """#!/bin/sh
 cat "@folder@/listed"
+"""
+# A service that was started at a time, and has failed when it is looked at for the third time.
+SHORT_LIVED = """#!/bin/sh
+case $1 in
+show) printf 'ActiveEnterTimestampMonotonic=%s\n\nActiveEnterTimestampMonotonic=0\n' @start@ ;;
+*)
+    echo look >> "@folder@/looks"
+    [ "$(wc -l < "@folder@/looks")" -lt 3 ] || echo 'web.service loaded failed failed The page'
+    ;;
+esac
 """
 LISTED = """\
 sshd.service        loaded active     running      OpenSSH
@@ -76,6 +87,24 @@ def test_units_that_failed_or_start_again_and_again_are_failing(machine: Host) -
 
 def test_a_folder_that_stands_for_a_machine_has_no_units_of_its_own(machine: Host, tmp_path: Path) -> None:
     assert failing_units(Host.at("auto", tmp_path)) == frozenset()
+
+
+def _short_lived(folder: Path, start: float) -> None:
+    text = SHORT_LIVED.replace("@folder@", str(folder)).replace("@start@", str(int(start * 1_000_000)))
+    (folder / "bin/systemctl").write_text(text)
+
+
+def test_a_service_that_was_just_started_has_to_last(machine: Host, tmp_path: Path) -> None:
+    began = time.monotonic()
+    _short_lived(tmp_path, began + 0.001)
+    assert settled_failures(machine, began, frozenset()) == {"web.service"}
+
+
+def test_where_no_service_was_started_nothing_is_waited_for(machine: Host, tmp_path: Path) -> None:
+    began = time.monotonic()
+    _short_lived(tmp_path, began - 1)
+    assert settled_failures(machine, began, frozenset()) == frozenset()
+    assert (tmp_path / "looks").read_text() == "look\n"
 
 
 OLD, NEW = frozenset({"old.service"}), frozenset({"old.service", "new.service"})
