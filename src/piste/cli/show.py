@@ -204,7 +204,8 @@ class BarProgress(PlainProgress):
             TransferSpeedColumn,
         )
 
-        columns = (TextColumn("{task.fields[paths]} paths"), BarColumn(), DownloadColumn())
+        # A bar of 20, so that all of it fits into 80 columns.
+        columns = (TextColumn("{task.fields[paths]} paths"), BarColumn(20), DownloadColumn())
         self._bar = Progress(
             *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
         )
