@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from piste.nix.signature import PublicKey, SecretKey
+from piste.wire.organizations import NewUpstream
 from piste.wire.statement import decode_statement, encode_statement
 from tests.attacks.liar import Liar, running_liar
-from tests.publisher.test_publish import OUTPUTS, SYSTEM, WEB, change, publish, releases
+from tests.publisher.test_publish import OUTPUTS, SYSTEM, WEB, change, publish, releases, serving
 from tests.running.closures import ATTRIBUTE
 from tests.running.command import Person, check
 from tests.running.nix import build, has, write_flake
-from tests.running.tenants import Tenant
+from tests.running.tenants import Tenant, client_of
 
 DOTTED = f'packages.{SYSTEM}."with.dot"'
 
@@ -188,6 +189,27 @@ def test_a_stock_push_is_signed_with_the_key_too(
     publisher.succeed("cache", "push", path, "--name", tenant.name, "--signing-key-file", str(key_file))
     shown = publisher.succeed("cache", "info", path, "--name", tenant.name, "--json").json
     assert [each.partition(":")[0] for each in shown["signatures"]] == [held.name]
+
+
+def test_what_an_upstream_holds_is_signed_by_the_publisher_too(
+    publisher: Person, tenant: Tenant, flake: Path, held: PublicKey, key_file: Path, tmp_path: Path
+) -> None:
+    common, key, cache = (
+        build(publisher, WEB, "common"),
+        make_key(publisher, tmp_path, "up-1"),
+        tmp_path / "cache",
+    )
+    check(publisher.run("nix", "store", "sign", "--key-file", str(key), common))
+    check(publisher.run("nix", "copy", "--to", f"file://{cache}?secret-key={key}", common))
+    options = ("--version", "1.0.0", "--signing-key-file", str(key_file))
+    with serving(cache) as url:
+        with client_of(tenant.hub, tenant.hub.admin) as client:
+            client.add_upstream(tenant.organization, NewUpstream(url, [str(public(key))]))
+        result = json.loads(check(publish(publisher, tenant, flake, *options)))
+        assert (result["paths_uploaded"], result["paths_present"]) == (2, 1)
+        assert fetch(tenant, make_host(tenant, tmp_path / "host", held)).code == 0
+    shown = publisher.succeed("cache", "info", common, "--name", tenant.name, "--json").json
+    assert {each.partition(":")[0] for each in shown["signatures"]} == {"up-1", held.name}
 
 
 # A hub that was taken over

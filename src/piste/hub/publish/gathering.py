@@ -20,7 +20,7 @@ from piste.hub.publish.declaring import as_present, readable_paths
 from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
 from piste.hub.registry.outputs import BuiltManifest, Recorded, build_manifest
 from piste.hub.services import Services
-from piste.nix.closure import ClosureError
+from piste.nix.closure import ClosureError, topological_order
 from piste.nix.store_path import StorePath
 
 
@@ -82,18 +82,31 @@ def check_required(
             raise rules.output_incomplete(output.attribute, rules.missing_chains(root, paths))
 
 
+def _check_no_circle(paths: Mapping[str, PathRecord]) -> None:
+    """Also what no output reaches becomes the project's: a circle in it would never be found again."""
+    try:
+        topological_order({name: path.references for name, path in paths.items()}, paths.keys())
+    except ClosureError as error:
+        raise _circle(error) from error
+
+
 def manifest_of(root: str, paths: Mapping[str, PathRecord]) -> BuiltManifest:
     """The manifest of a complete closure. CPU work: call it in a thread."""
     try:
         return build_manifest(root, paths)
     except ClosureError as error:
-        raise HubError("bad-path-info", f"The closure can't be put in order: {error}.") from error
+        raise _circle(error) from error
+
+
+def _circle(error: ClosureError) -> HubError:
+    return HubError("bad-path-info", f"The closure can't be put in order: {error}.")
 
 
 async def joining(
     services: Services, project: Project, paths: Mapping[str, StagedPath], keys: SigningKeys
 ) -> Joining:
     """The paths with all their signatures, held against what the project says of them already."""
+    await services.workers.run(_check_no_circle, paths)
     own = await cache_queries.paths_of_project(
         services.database, project.id, [path.hash_part for path in paths.values()]
     )
