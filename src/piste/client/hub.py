@@ -79,6 +79,11 @@ class HubConnection:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
+    def use_token(self, token: str) -> None:
+        """Speak with this credential from now on."""
+        require_safe(self.address)
+        self._token = token
+
     def get(self, answer: type[T], *path: str, query: Mapping[str, str] | None = None) -> T:
         return self._decode(self.request("GET", path, query=query), answer)
 

@@ -18,6 +18,8 @@ from piste.hub.access.records import Permission
 from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
+from piste.hub.identities import queries as identity_queries
+from piste.hub.identities import routes as identity_routes
 from piste.hub.organizations import routes as organization_routes
 from piste.hub.publish import routes as publish_routes
 from piste.hub.publish.opening import expire
@@ -52,6 +54,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", "/healthz", Permission.PUBLIC, Scope.HUB, _health(services)),
         *access_routes.routes(services),
         *organization_routes.routes(services),
+        *identity_routes.routes(services),
         *cache_routes.routes(services),
         *publish_routes.routes(services),
         *registry_routes.routes(services),
@@ -102,10 +105,14 @@ def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]
         async with services.database.transaction() as connection:
             await queries.forget_revocations(connection, before)
 
+    async def forget_identities() -> None:
+        async with services.database.transaction() as connection:
+            await identity_queries.forget_uses(connection, services.clock())
+
     async def expire_publications() -> None:
         await expire(services)
 
-    return [services.authenticator.record_use, forget_revocations, expire_publications]
+    return [services.authenticator.record_use, forget_revocations, forget_identities, expire_publications]
 
 
 async def _repeat(work: Callable[[], Awaitable[None]]) -> None:

@@ -38,6 +38,7 @@ class Publication(msgspec.Struct, frozen=True):
     expires_at: int
     upstreams: list[str]  # addresses; what they hold may be pinned instead of uploaded
     published: bool = False  # the version is published already; finishing compares
+    upstream_keys: dict[str, list[str]] = {}  # address -> NAME:BASE64, of `upstreams`
 
 
 class DeclaredPath(msgspec.Struct, frozen=True):

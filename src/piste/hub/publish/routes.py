@@ -7,6 +7,7 @@ from starlette.responses import Response
 from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json, stream_body
 from piste.hub.publish import declaring, finishing, opening, uploading
+from piste.hub.publish.records import PublicationRow
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.wire.publication import OpenPublication
@@ -49,30 +50,40 @@ class _Publishing:
         return json_response(publication, 201 if created else 200)
 
     async def show(self, exchange: Exchange) -> Response:
-        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._row(exchange)
         return json_response(await opening.describe(self._services, exchange.project, row))
 
     async def abandon(self, exchange: Exchange) -> Response:
-        await opening.abandon(self._services, exchange.project, exchange.parameters["publication"])
+        await opening.abandon(
+            self._services, exchange.project, exchange.actor, exchange.parameters["publication"]
+        )
         return Response(status_code=204)
 
     async def declare(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         data = b"".join([piece async for piece in stream_body(exchange)])
         declaration = await self._services.workers.run(declaring.declaration_from, data)
         answer = await declaring.declare(self._services, exchange.project, exchange.actor, row, declaration)
         return json_response(answer)
 
     async def nars(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         answer = await uploading.take_nars(self._services, exchange.project, row, stream_body(exchange))
         return json_response(answer)
 
     async def source(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         await uploading.take_source(self._services, row, stream_body(exchange))
         return Response(status_code=204)
 
     async def finish(self, exchange: Exchange) -> Response:
-        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._row(exchange)
         return json_response(await finishing.finish(self._services, exchange.project, exchange.actor, row))
+
+    async def _row(self, exchange: Exchange) -> PublicationRow:
+        asked = exchange.parameters["publication"]
+        return await opening.find(self._services, exchange.project, exchange.actor, asked)
+
+    async def _open_row(self, exchange: Exchange) -> PublicationRow:
+        asked = exchange.parameters["publication"]
+        return await opening.find_open(self._services, exchange.project, exchange.actor, asked)
