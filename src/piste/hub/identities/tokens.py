@@ -8,12 +8,13 @@ import base64
 import binascii
 import hashlib
 import math
+import warnings
 from typing import Any, Final
 
 import msgspec
 import structlog
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 
 from piste.hub.db.base import Database
 from piste.hub.errors import HubError
@@ -27,6 +28,9 @@ LONGEST_LIFE: Final = 24 * 3600
 _MAX_LENGTH: Final = 16 * 1024
 _MAX_TEXT: Final = 1024
 _MAX_AUDIENCES: Final = 16
+
+# `EdDSA` is the older name of an algorithm that is as sound under either; issuers still use it.
+warnings.filterwarnings("ignore", "EdDSA is deprecated", SecurityWarning)
 
 _log = structlog.get_logger("piste.hub.identities")
 
