@@ -1,6 +1,7 @@
 """A real OpenID provider (`oidc-provider` of npm, on node) with a certificate of its own, on loopback."""
 
 import base64
+import fcntl
 import hashlib
 import http.client
 import json
@@ -69,8 +70,15 @@ def install() -> Path:
         pytest.skip("no node and npm here, which the OpenID provider of these tests runs on")
     lock = (SOURCE / "package-lock.json").read_bytes()
     folder = ROOT / ".cache" / f"oidc-provider-{hashlib.sha256(lock).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # the workers of a test run begin at once
+        _install(folder)
+    return folder
+
+
+def _install(folder: Path) -> None:
     if not (folder / "installed").exists():
-        folder.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(SOURCE / name, folder)
         done = subprocess.run(
@@ -85,7 +93,6 @@ def install() -> Path:
             pytest.skip(f"npm can't install the OpenID provider of these tests: {done.stderr[-300:]}")
         (folder / "installed").touch()
     shutil.copy(SOURCE / "serve.mjs", folder)
-    return folder
 
 
 @dataclass

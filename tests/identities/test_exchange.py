@@ -189,7 +189,7 @@ def test_an_identity_is_exchanged_once_even_by_many_at_a_time(acme: Acme, provid
     assert exchange(acme, renamed, version="2.0.0").ref == "identity-used"
 
 
-WRONG = [
+WRONG: list[dict[str, Any]] = [
     {"aud": "other.example.org"},
     {"aud": ["other.example.org", "api.flakehub.com"]},
     {"repository_id": "124"},
@@ -239,6 +239,7 @@ def test_whoever_is_not_trusted_learns_nothing(acme: Acme, provider: Provider) -
         told(other.organization, "web"),
         told("nobody", "web"),
         told("not a name", "../.."),
+        told("a\0b", "x" * 100_000),
     ]
     assert all(answer == answers[0] for answer in answers)
 
@@ -279,6 +280,13 @@ def test_an_identity_is_no_credential_anywhere_else(acme: Acme, provider: Provid
         ("POST", f"{acme.base}/publications"),
     ):
         assert acme.hub.request(method, path, token=identity).ref == "credential-unknown"
+
+
+def test_an_issuer_with_odd_characters_is_refused_on_both_engines(acme: Acme, provider: Provider) -> None:
+    trust(acme, provider)
+    for issuer in ("a\0b", "https://ci.example.org/\u2028", "x" * 2000):
+        answer = exchange(acme, provider.mint(iss=issuer))
+        assert (answer.status, answer.ref) == (401, "identity-invalid")
 
 
 def test_a_wish_that_can_t_be_read_is_refused(acme: Acme, provider: Provider) -> None:

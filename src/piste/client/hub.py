@@ -32,7 +32,7 @@ _TIMEOUT: Final = 30.0  # seconds of silence; a finish of 10,000 paths takes 2
 _IDLE: Final = 4.0
 _ANSWER_LIMIT: Final = 256 << 20  # bytes of one answer that is read as a whole
 # What the hub says of words that somebody typed: they, not the hub, are what is wrong.
-_MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-version"))
+_MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-trust", "bad-version"))
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from piste.client.address import parse_address, require_safe
 from piste.client.credentials import check_token, read_token
-from piste.client.hub import connect, unreachable
-from piste.lib.errors import AccessError, PisteError
+from piste.client.hub import connect
+from piste.lib.errors import AccessError, PisteError, UnreachableError
 
 _TIMEOUT: Final = 30.0
 _LONGEST_ANSWER: Final = 64 * 1024
@@ -54,7 +54,11 @@ class CiIdentity:
             response = connection.getresponse()
             data = response.read(_LONGEST_ANSWER)
         except (OSError, http.client.HTTPException) as error:
-            raise unreachable(address.url, error) from error
+            raise UnreachableError(
+                "identity-unavailable",
+                f"The CI's place for identities, {address.url}, can't be reached: {error}.",
+                hint="Try again; the place is said by ACTIONS_ID_TOKEN_REQUEST_URL.",
+            ) from error
         finally:
             connection.close()
         if response.status != 200:

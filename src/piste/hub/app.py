@@ -30,7 +30,7 @@ from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services, make_services
 from piste.hub.settings import Settings
 from piste.hub.storage.open import open_objects
-from piste.lib.clock import SECOND, Clock, wall_clock
+from piste.lib.clock import HOUR, SECOND, Clock, wall_clock
 
 HOUSEKEEPING_SECONDS: Final = 60.0
 
@@ -107,7 +107,8 @@ def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]
 
     async def forget_identities() -> None:
         async with services.database.transaction() as connection:
-            await identity_queries.forget_uses(connection, services.clock())
+            # An hour later than it has to be, since the clocks of processes differ.
+            await identity_queries.forget_uses(connection, services.clock() - HOUR)
 
     async def expire_publications() -> None:
         await expire(services)

@@ -18,6 +18,7 @@ from piste.hub.publish.rules import LIFETIME, check_stage_name, version_to_publi
 from piste.hub.services import Services
 from piste.lib.clock import SECOND
 from piste.lib.identifiers import new_id
+from piste.nix.flake_ref import valid_name
 from piste.wire.identities import CreatedSession, NewSession
 
 _DESCRIPTION_LENGTH = 200
@@ -53,7 +54,9 @@ async def open_session(services: Services, identity: Identity, asked: NewSession
 
 
 async def _trusting(services: Services, identity: Identity, asked: NewSession) -> TrustRule:
-    found = await queries.rules_of_project(services.database, asked.organization, asked.project)
+    found = []
+    if valid_name(asked.organization) and valid_name(asked.project):
+        found = await queries.rules_of_project(services.database, asked.organization, asked.project)
     differences = {}
     for rule in found:
         difference = rules.agrees(rule, identity)

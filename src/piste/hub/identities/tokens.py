@@ -69,6 +69,8 @@ class Identities:
         header, payload = _read(text)
         if header.alg not in ALGORITHMS:
             raise _invalid("algorithm")
+        if len(payload.iss) > _MAX_TEXT or not payload.iss.isprintable():
+            raise _invalid("issuer")
         # Nobody gets the hub to ask an address that no admin has named.
         if not await queries.is_trusted_issuer(self._database, payload.iss):
             raise _invalid("issuer")
