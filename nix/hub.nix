@@ -32,7 +32,11 @@ let
   ++ lib.concatMap (proxy: [
     "--trusted-proxy"
     (systemdText.argument proxy)
-  ]) cfg.trustedProxies;
+  ]) cfg.trustedProxies
+  ++ lib.concatMap (place: [
+    "--allow-egress"
+    (systemdText.argument place)
+  ]) cfg.allowEgress;
 in
 {
   options.services.piste-hub = {
@@ -103,6 +107,16 @@ in
       default = [ ];
       example = [ "127.0.0.1" ];
       description = "Addresses or networks whose X-Forwarded-For is believed.";
+    };
+
+    allowEgress = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "git.internal.example.org" ];
+      description = ''
+        Networks and hosts outside of the public internet that the hub may fetch from on behalf of its users, such as
+        an issuer of identities in your own network.
+      '';
     };
 
     openFirewall = mkOption {

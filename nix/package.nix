@@ -49,6 +49,7 @@ python3Packages.buildPythonApplication {
     ++ lib.optionals withHub [
       asyncpg
       granian
+      joserfc
       starlette
       structlog
       uvloop

@@ -12,6 +12,7 @@ from piste.hub.access.records import (
     Project,
     Resource,
     Role,
+    Session,
 )
 from piste.hub.access.rules import decide
 from piste.hub.app import routes
@@ -57,11 +58,29 @@ ACTORS = {
         binding=Binding(project="p-private", requirement="1", attribute="a", minimum_version=None),
     ),
     "closure": Actor(kind=Kind.CLOSURE, closure=Closure(project="p-private", manifest="m", parent="t")),
+    "session": Actor(
+        kind=Kind.SESSION,
+        token="t",
+        organization="o1",
+        session=Session("p-private", "private", "1.0.0", rolling=False, stage=None),
+    ),
+    "pending session": Actor(
+        kind=Kind.SESSION,
+        token="t",
+        organization="o1",
+        session=Session(None, "new", "1.0.0", rolling=False, stage=None),
+    ),
+    "pending session elsewhere": Actor(
+        kind=Kind.SESSION,
+        token="t",
+        organization="o2",
+        session=Session(None, "private", "1.0.0", rolling=False, stage=None),
+    ),
 }
 
 OPEN = {P.PROJECT_READ, P.PROJECT_SOURCE, P.OUTPUT_RESOLVE, P.CACHE_READ}
 ANYBODY = {
-    "hub": {P.PUBLIC, P.STATUS, P.LIST, P.CACHE_READ},
+    "hub": {P.PUBLIC, P.STATUS, P.LIST, P.CACHE_READ, P.IDENTITY_EXCHANGE},
     "organization": set[Permission](),
     "public": OPEN | {P.CACHE_LOG},
     "unlisted": OPEN,
@@ -86,6 +105,9 @@ ALLOWED = {
     "superuser": IN_CHARGE | {"hub": ANYBODY["hub"] | {P.ORGANIZATION_CREATE}},
     "resolve-only": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.OUTPUT_RESOLVE}},
     "closure": NOTHING | {"hub": {P.PUBLIC, P.STATUS, P.CACHE_READ}, "private": {P.CACHE_READ}},
+    "session": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.PROJECT_PUBLISH}},
+    "pending session": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "organization": {P.PROJECT_CREATE}},
+    "pending session elsewhere": NOTHING | {"hub": {P.PUBLIC, P.STATUS}},
 }
 
 # Where a route asks for a permission, by its scope. A permission that is not here fails the walk below.
@@ -93,6 +115,7 @@ SCOPES = {
     P.PUBLIC: {Scope.HUB},
     P.STATUS: {Scope.HUB},
     P.LIST: {Scope.HUB},
+    P.IDENTITY_EXCHANGE: {Scope.HUB},
     P.ORGANIZATION_CREATE: {Scope.HUB},
     P.ORGANIZATION_READ: {Scope.ORGANIZATION},
     P.ORGANIZATION_ADMIN: {Scope.ORGANIZATION},
@@ -138,6 +161,12 @@ def test_an_actor_may_exactly_what_the_table_says(actor: str, resource: str) -> 
         ("resolve-only", "organization", False),
         ("closure", "private", False),
         ("closure", "public", False),
+        ("session", "private", True),
+        ("session", "public", False),
+        ("session", "organization", False),
+        ("pending session", "organization", False),
+        ("pending session", "private", False),
+        ("pending session elsewhere", "private", False),
     ],
 )
 def test_what_is_refused_is_invisible_to(actor: str, resource: str, visible: bool) -> None:
@@ -159,6 +188,8 @@ def test_every_route_names_a_permission_that_the_table_knows_at_its_scope(
                     assert name in route.pattern, f"{route.method} {route.pattern}"
             if route.method not in ("GET", "HEAD"):
                 assert route.permission not in (P.PUBLIC, P.STATUS, P.LIST), route.pattern
+            # Whoever skips the authentication of tokens has a permission of its own.
+            assert route.own_credential == (route.permission is P.IDENTITY_EXCHANGE), route.pattern
 
     with_services(walk)
 

@@ -42,16 +42,16 @@ def test_a_publication_ends_after_six_hours(with_services: RunWithServices[None]
         )
         before, after = later(services, 5 * HOUR), later(services, 7 * HOUR)
         await opening.expire(before)
-        assert (await opening.find_open(before, project, opened.id)).version == "1.0.0"
+        assert (await opening.find_open(before, project, Actor(), opened.id)).version == "1.0.0"
         with pytest.raises(HubError, match="expired"):
-            await opening.find_open(after, project, opened.id)
+            await opening.find_open(after, project, Actor(), opened.id)
         _, created = await opening.open_publication(
             after, project, Actor(), OpenPublication("1.0.1", stage="s")
         )
         assert created
         await opening.expire(after)
         with pytest.raises(HubError) as caught:
-            await opening.find(after, project, opened.id)
+            await opening.find(after, project, Actor(), opened.id)
         assert caught.value.ref == "not-found"
 
     with_services(work)

@@ -1,8 +1,12 @@
 """The locks: what the check of them sees, and that ours pass it."""
 
+import json
+from pathlib import Path
+
 from tools import check_locks
 from tools.skipped import skipped
 
+ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = """
 [project]
 dependencies = ["Some.Thing==1.0; python_version < '3.14'"]
@@ -48,3 +52,10 @@ def test_skipped_tests_are_listed_by_reason() -> None:
         "<testcase classname='t.a' name='y'/></testsuite></testsuites>"
     )
     assert skipped(report) == {"no nix": ["t.a.x"]}
+
+
+def test_the_lock_of_the_tests_provider_names_no_host_and_has_hashes() -> None:
+    packages = json.loads((ROOT / "tests/identities/provider/package-lock.json").read_text())["packages"]
+    locked = {name: entry for name, entry in packages.items() if name}
+    assert locked and all(entry["integrity"].startswith("sha512-") for entry in locked.values())
+    assert "://" not in json.dumps(packages)

@@ -97,6 +97,14 @@ def serve(
             negative="", help="Address or network of a proxy whose X-Forwarded-For is believed; repeatable."
         ),
     ] = (),
+    allow_egress: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Network or host outside of the public internet that the hub may fetch from, such as an "
+            "issuer of identities in your own network; repeatable.",
+        ),
+    ] = (),
 ) -> None:
     """Run the hub until SIGTERM. Makes what is missing at the first start.
 
@@ -120,6 +128,7 @@ def serve(
             tls_cert=tls_cert,
             tls_key=tls_key,
             trusted_proxies=trusted_proxy,
+            allow_egress=allow_egress,
         )
     )
 

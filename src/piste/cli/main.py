@@ -44,6 +44,7 @@ _GROUPS: Final = (
     ("project", "piste.cli.project:app", "Show and change projects."),
     ("org", "piste.cli.organization:app", "Organizations, their members and upstream caches."),
     ("token", "piste.cli.token:app", "Create, list and revoke tokens."),
+    ("trust", "piste.cli.trust:app", "Let a CI publish by its identity, without a stored token."),
     ("cache", "piste.cli.cache:app", "Push paths to a project's cache, and look into it."),
     ("hub", "piste.cli.hub:app", "Run a hub and look after it."),
 )

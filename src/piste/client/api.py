@@ -2,7 +2,9 @@
 
 import msgspec
 
+from piste.client.address import require_safe
 from piste.client.hub import HubConnection
+from piste.wire.identities import CreatedSession, NewSession, NewTrust, Trust
 from piste.wire.organizations import (
     Member,
     NewMember,
@@ -89,6 +91,26 @@ class HubClient(HubConnection):
 
     def revoke_token(self, organization: str, token: str) -> None:
         self.delete(*_API, "organizations", organization, "tokens", token)
+
+    def trust(self, organization: str) -> list[Trust]:
+        return self.get(list[Trust], *_API, "organizations", organization, "trust")
+
+    def add_trust(self, organization: str, trust: NewTrust) -> Trust:
+        return self.post(Trust, trust, *_API, "organizations", organization, "trust")
+
+    def remove_trust(self, organization: str, rule: str) -> None:
+        self.delete(*_API, "organizations", organization, "trust", rule)
+
+    def open_session(self, identity: str, wanted: NewSession) -> CreatedSession:
+        """Exchange the identity of a CI (its JWT) for a session. Never repeated: an identity counts once."""
+        require_safe(self.address)
+        data = self.request(
+            "POST",
+            (*_API, "identities", "session"),
+            msgspec.json.encode(wanted),
+            headers={"Authorization": f"Bearer {identity}"},
+        )
+        return self.decode(data, CreatedSession)
 
     # projects and releases
 

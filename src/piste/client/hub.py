@@ -32,7 +32,7 @@ _TIMEOUT: Final = 30.0  # seconds of silence; a finish of 10,000 paths takes 2
 _IDLE: Final = 4.0
 _ANSWER_LIMIT: Final = 256 << 20  # bytes of one answer that is read as a whole
 # What the hub says of words that somebody typed: they, not the hub, are what is wrong.
-_MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-version"))
+_MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-trust", "bad-version"))
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 
@@ -78,6 +78,11 @@ class HubConnection:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
+
+    def use_token(self, token: str) -> None:
+        """Speak with this credential from now on."""
+        require_safe(self.address)
+        self._token = token
 
     def get(self, answer: type[T], *path: str, query: Mapping[str, str] | None = None) -> T:
         return self.decode(self.request("GET", path, query=query), answer)

@@ -18,6 +18,8 @@ from piste.hub.access.records import Permission
 from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
+from piste.hub.identities import queries as identity_queries
+from piste.hub.identities import routes as identity_routes
 from piste.hub.organizations import routes as organization_routes
 from piste.hub.publish import routes as publish_routes
 from piste.hub.publish.opening import expire
@@ -28,7 +30,7 @@ from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services, make_services
 from piste.hub.settings import Settings
 from piste.hub.storage.open import open_objects
-from piste.lib.clock import SECOND, Clock, wall_clock
+from piste.lib.clock import HOUR, SECOND, Clock, wall_clock
 
 HOUSEKEEPING_SECONDS: Final = 60.0
 
@@ -52,6 +54,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", "/healthz", Permission.PUBLIC, Scope.HUB, _health(services)),
         *access_routes.routes(services),
         *organization_routes.routes(services),
+        *identity_routes.routes(services),
         *cache_routes.routes(services),
         *publish_routes.routes(services),
         *registry_routes.routes(services),
@@ -102,10 +105,15 @@ def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]
         async with services.database.transaction() as connection:
             await queries.forget_revocations(connection, before)
 
+    async def forget_identities() -> None:
+        async with services.database.transaction() as connection:
+            # An hour later than it has to be, since the clocks of processes differ.
+            await identity_queries.forget_uses(connection, services.clock() - HOUR)
+
     async def expire_publications() -> None:
         await expire(services)
 
-    return [services.authenticator.record_use, forget_revocations, expire_publications]
+    return [services.authenticator.record_use, forget_revocations, forget_identities, expire_publications]
 
 
 async def _repeat(work: Callable[[], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from piste.hub.access import queries
+from piste.hub.access.authenticate import NOBODY
 from piste.hub.access.records import Actor, Permission, Resource
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import error_response
@@ -100,7 +101,10 @@ class Dispatch:
             match = _match(self.router, scope["raw_path"])
             route = match.route(scope["method"])
             line.route = route.pattern if route is not None else "-"
-            actor = await self._services.authenticator.authenticate(scope["headers"])
+            if route is not None and route.own_credential:
+                actor = NOBODY
+            else:
+                actor = await self._services.authenticator.authenticate(scope["headers"])
             line.token = actor.token or (actor.closure.parent if actor.closure else None)
             if route is None:
                 raise _no_route(match, scope["method"])

@@ -63,6 +63,7 @@ class Route:
     scope: Scope
     handler: Handler = field(compare=False)
     body_limit: int = 1 << 20  # bytes; None is never unlimited: streaming routes give their own
+    own_credential: bool = False  # its handler reads the credential, which is no token of this hub
 
 
 class BadTargetError(ValueError):

@@ -11,6 +11,10 @@ from piste.hub.access.revocations import Revocations
 from piste.hub.access.sealing import Sealer
 from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
+from piste.hub.egress.outbound import Egress
+from piste.hub.egress.rules import parse_allowances
+from piste.hub.identities.issuers import Issuers
+from piste.hub.identities.tokens import Identities
 from piste.hub.settings import Settings
 from piste.hub.storage.base import Objects
 from piste.lib.clock import Clock
@@ -24,7 +28,9 @@ class Services:
     settings: Settings
     authenticator: Authenticator
     closures: ClosureTokens
+    egress: Egress
     guard: Guard
+    identities: Identities
     keyring: Keyring
     revocations: Revocations
     sealer: Sealer
@@ -36,6 +42,7 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
     revocations = Revocations(database, clock)
     sealer = Sealer(settings.secrets_key)
     closures = ClosureTokens(database, objects, clock, revocations, sealer)
+    egress = Egress(parse_allowances(settings.allow_egress))
     return Services(
         database=database,
         objects=objects,
@@ -43,7 +50,9 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         settings=settings,
         authenticator=Authenticator(database, closures, clock),
         closures=closures,
+        egress=egress,
         guard=Guard(database, closures),
+        identities=Identities(database, Issuers(egress, clock), clock),
         keyring=Keyring(database, clock, sealer),
         revocations=revocations,
         sealer=sealer,

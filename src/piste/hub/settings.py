@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from piste.hub.egress.rules import parse_allowances
 from piste.lib.errors import UsageError
 
 MINIMUM_KEY_LENGTH: Final = 32
@@ -24,6 +25,9 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+    allow_egress: tuple[
+        str, ...
+    ] = ()  # networks and hosts that the hub may fetch from beyond the public internet
     secrets_key: bytes | None = field(default=None, repr=False)  # encrypts signing and token keys at rest
 
     @property
@@ -51,6 +55,7 @@ def make_settings(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     trusted_proxies: tuple[str, ...] = (),
+    allow_egress: tuple[str, ...] = (),
     secrets_key_file: Path | None = None,
 ) -> Settings:
     """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
@@ -62,6 +67,7 @@ def make_settings(
             raise UsageError("bad-setting", f"There is no file {file}.")
     for proxy in trusted_proxies:
         _check_network(proxy)
+    _check_allowances(allow_egress)
     _make_data_folder(data)
     return Settings(
         data=data.resolve(),
@@ -73,6 +79,7 @@ def make_settings(
         tls_cert=tls_cert,
         tls_key=tls_key,
         trusted_proxies=trusted_proxies,
+        allow_egress=allow_egress,
         secrets_key=_read_secrets_key(secrets_key_file),
     )
 
@@ -127,6 +134,17 @@ def _check_network(text: str) -> None:
         ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise UsageError("bad-setting", f"{text!r} is neither an address nor a network.") from error
+
+
+def _check_allowances(texts: tuple[str, ...]) -> None:
+    try:
+        parse_allowances(texts)
+    except ValueError as error:
+        raise UsageError(
+            "bad-setting",
+            f"--allow-egress: {error}.",
+            hint="A network such as 10.1.0.0/16, an address, or the name of a host.",
+        ) from error
 
 
 def _make_data_folder(data: Path) -> None:

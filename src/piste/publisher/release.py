@@ -13,6 +13,7 @@ from time import monotonic
 
 from piste.client.address import segments
 from piste.client.api import HubClient, publication_path
+from piste.client.identity import CiIdentity, find_identity
 from piste.lib.clock import HOUR, Clock, wall_clock
 from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.lib.process import CommandError
@@ -24,7 +25,10 @@ from piste.nixcmd.store import Store
 from piste.publisher import build, closure, signing, source, upload, upstream
 from piste.publisher.evaluate import evaluate_flake
 from piste.publisher.records import EvaluatedOutput, Outcome, Progress, Wish
+from piste.publisher.sign_in import sign_in
 from piste.semver.version import Version
+from piste.wire.identities import NewSession
+from piste.wire.organizations import Upstream
 from piste.wire.publication import (
     Declaration,
     Declared,
@@ -42,25 +46,35 @@ _DECLARED_AT_ONCE = 5_000  # paths; 32 MiB is the most that the hub takes
 def publish(
     client: HubClient, store: Store, wish: Wish, progress: Progress, *, clock: Clock = wall_clock
 ) -> Outcome:
-    """Publish a flake; the Outcome tells what came of it."""
-    if not client.logged_in:
+    """Publish a flake; the Outcome tells what came of it. Without a token the identity of the CI counts."""
+    identity = find_identity() if not client.logged_in else None
+    if not client.logged_in and identity is None:
         raise AccessError(
             "credential-missing",
-            "Publishing needs a token.",
-            hint="Run `piste login`, or set PISTE_TOKEN_FILE.",
+            "Publishing needs a token, or a CI whose identity the project trusts.",
+            hint="Run `piste login`, set PISTE_TOKEN_FILE, or see `piste trust`.",
         )
-    return _Publishing(client, store, wish, progress, clock).run()
+    return _Publishing(client, store, wish, progress, clock, identity).run()
 
 
 class _Publishing:
     """One run. The fields are what the steps have found so far."""
 
-    def __init__(self, client: HubClient, store: Store, wish: Wish, progress: Progress, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: HubClient,
+        store: Store,
+        wish: Wish,
+        progress: Progress,
+        clock: Clock,
+        identity: CiIdentity | None,
+    ) -> None:
         self._client = client
         self._store = store
         self._wish = wish
         self._progress = progress
         self._clock = clock
+        self._identity = identity
         self._seconds: dict[str, float] = {}
 
     def run(self) -> Outcome:
@@ -68,6 +82,7 @@ class _Publishing:
             self._source = source.read_source(self._wish)
             self._flake = self._read_flake()
         with self._timed("open"):
+            self._sign_in()
             self._publication = self._open()
         try:
             signing.check_keys(self._publication, self._wish.signing_keys)
@@ -149,6 +164,19 @@ class _Publishing:
                 hint="Mend it until `nix flake metadata` reads it, and commit that.",
             ) from error
 
+    def _sign_in(self) -> None:
+        if self._identity is None:
+            return
+        wish = self._wish
+        wanted = NewSession(
+            wish.organization,
+            wish.project,
+            self._source.version,
+            rolling=wish.version is None,
+            stage=wish.stage,
+        )
+        sign_in(self._client, self._identity, wanted)
+
     def _open(self) -> Publication:
         wish, message = self._wish, self._opening()
         try:
@@ -185,6 +213,8 @@ class _Publishing:
     def _renew(self) -> None:
         """A build may have taken longer than the hub keeps a publication open."""
         if self._clock() > self._publication.expires_at - HOUR:
+            if self._identity is not None and self._identity.renewable:
+                self._sign_in()
             self._publication = self._open()
 
     def _declare(
@@ -218,7 +248,7 @@ class _Publishing:
         names = {info.path.base_name for info in missing}
         if not self._publication.upstreams:
             return names
-        known = self._client.upstreams(self._publication.organization)
+        known = self._upstreams()
         pins = upstream.find_pins(missing, upstream.by_key(known, self._publication.upstreams))
         if not pins:
             return names
@@ -232,6 +262,12 @@ class _Publishing:
             part = Declaration(declared[start : start + _DECLARED_AT_ONCE])
             left |= set(self._declare_part(part).missing)
         return left
+
+    def _upstreams(self) -> list[Upstream]:
+        keys = self._publication.upstream_keys
+        if not keys:  # a hub that is older than this command
+            return self._client.upstreams(self._publication.organization)
+        return [Upstream(address, public_keys, 0) for address, public_keys in keys.items()]
 
     def _upload(self, missing: Sequence[PathInfo]) -> int:
         # Paths of the same content are one NAR.

@@ -40,6 +40,7 @@ class Publication(msgspec.Struct, frozen=True):
     published: bool = False  # the version is published already; finishing compares
     publisher_keys: list[str] = []  # NAME:BASE64 of the keys that publishers hold
     hub_signs: bool = True  # False: a release needs the signatures of one of `publisher_keys`
+    upstream_keys: dict[str, list[str]] = {}  # address -> NAME:BASE64, of `upstreams`
 
 
 class DeclaredPath(msgspec.Struct, frozen=True):

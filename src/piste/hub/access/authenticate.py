@@ -12,14 +12,14 @@ from typing import Final
 
 from piste.hub.access import queries
 from piste.hub.access.closures import ClosureTokens, unknown_credential
-from piste.hub.access.records import Actor, Binding, Kind, Role
+from piste.hub.access.records import Actor, Binding, Kind, Role, Session
 from piste.hub.access.token_text import hash_token, looks_like_token, token_kind
 from piste.hub.db.base import Database, Row
 from piste.hub.errors import HubError
 from piste.lib.clock import MINUTE, Clock
 
 NOBODY: Final = Actor()
-_MAX_HEADER: Final = 4096
+_MAX_HEADER: Final = 16 * 1024  # the identity of a CI may have many claims
 _USE_STEP: Final = MINUTE
 
 
@@ -34,14 +34,8 @@ class Authenticator:
 
     async def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Actor:
         """The actor of a request's raw headers; HubError 400 or 401."""
-        values = [value for name, value in headers if name.lower() == b"authorization"]
-        if not values:
-            return NOBODY
-        if len(values) > 1:
-            raise HubError(
-                "bad-request", "The request has two Authorization headers.", hint="Send one of them."
-            )
-        return await self.actor_of(read_credential(values[0]))
+        text = single_credential(headers)
+        return NOBODY if text is None else await self.actor_of(text)
 
     async def actor_of(self, text: str) -> Actor:
         """The actor of a token."""
@@ -72,6 +66,14 @@ class Authenticator:
                 "UPDATE token SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2",
                 list(used.items()),
             )
+
+
+def single_credential(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """The credential of a request's raw headers, none of it checked; None if there is none."""
+    values = [value for name, value in headers if name.lower() == b"authorization"]
+    if len(values) > 1:
+        raise HubError("bad-request", "The request has two Authorization headers.", hint="Send one of them.")
+    return read_credential(values[0]) if values else None
 
 
 def read_credential(value: bytes) -> str:
@@ -120,6 +122,21 @@ def _actor(rows: Sequence[Row]) -> Actor:
                 requirement=row["requirement"],
                 attribute=row["attribute"],
                 minimum_version=row["minimum_version"],
+            ),
+            expires_at=row["expires_at"],
+        )
+    if row["kind"] == Kind.SESSION:
+        return Actor(
+            kind=Kind.SESSION,
+            token=row["id"],
+            organization=row["organization"],
+            name=row["session_subject"],
+            session=Session(
+                project=row["project"],
+                project_name=row["session_project"],
+                version=row["session_version"],
+                rolling=bool(row["session_rolling"]),
+                stage=row["session_stage"],
             ),
             expires_at=row["expires_at"],
         )

@@ -40,6 +40,15 @@ class Guard:
             hint="Ask an admin of the organization.",
         )
 
+    def check_create(self, actor: Actor, project: str) -> None:
+        """Before a project is made: a session makes the one that it publishes to, and no other."""
+        if actor.session is not None and project.lower() != actor.session.project_name.lower():
+            raise HubError(
+                "forbidden",
+                f"This session publishes to the project {actor.session.project_name} alone.",
+                hint="Another project needs a trust rule and a session of its own.",
+            )
+
     def may(self, actor: Actor, permission: Permission, resource: Resource) -> bool:
         return decide(actor, permission, resource).allowed
 

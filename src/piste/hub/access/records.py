@@ -12,6 +12,7 @@ class Permission(StrEnum):
     PUBLIC = "public"  # health, the root's nix-cache-info
     STATUS = "status"  # what the credential itself is
     LIST = "list"  # listings, filtered by what the caller may see
+    IDENTITY_EXCHANGE = "identity:exchange"  # the identity of a CI is the credential; its handler verifies it
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams
@@ -32,6 +33,7 @@ class Kind(StrEnum):
     USER = "user"
     RESOLVE_ONLY = "resolve-only"
     CLOSURE = "closure"
+    SESSION = "session"
 
 
 class Role(StrEnum):
@@ -57,6 +59,16 @@ class Closure(msgspec.Struct, frozen=True):
     parent: str  # id of the token that it was made for; empty for nobody
 
 
+class Session(msgspec.Struct, frozen=True):
+    """What a session may publish. Without `project` it may make the project of that name first."""
+
+    project: str | None  # id
+    project_name: str
+    version: str
+    rolling: bool
+    stage: str | None
+
+
 class Actor(msgspec.Struct, frozen=True):
     """Who asks. `organization` confines a token to one organization (None: wherever its person may)."""
 
@@ -69,6 +81,7 @@ class Actor(msgspec.Struct, frozen=True):
     roles: dict[str, Role] = {}  # organization id -> role
     binding: Binding | None = None
     closure: Closure | None = None
+    session: Session | None = None
     expires_at: int | None = None
 
 

@@ -13,7 +13,7 @@ from piste.hub.access.records import Actor, Kind, Organization, Permission, Proj
 _P = Permission
 
 # What anybody may, credential or not.
-HUB_FOR_NOBODY: Final = frozenset({_P.PUBLIC, _P.STATUS, _P.LIST, _P.CACHE_READ})
+HUB_FOR_NOBODY: Final = frozenset({_P.PUBLIC, _P.STATUS, _P.LIST, _P.CACHE_READ, _P.IDENTITY_EXCHANGE})
 READ_OPEN: Final = frozenset({_P.PROJECT_READ, _P.PROJECT_SOURCE, _P.OUTPUT_RESOLVE, _P.CACHE_READ})
 BY_VISIBILITY: Final = {
     "public": READ_OPEN | {_P.CACHE_LOG},
@@ -66,6 +66,8 @@ def decide(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
             return _decide_resolve_only(actor, permission, resource)
         case Kind.CLOSURE:
             return _decide_closure(actor, permission, resource)
+        case Kind.SESSION:
+            return _decide_session(actor, permission, resource)
         case Kind.USER | Kind.NOBODY:
             return _decide_person(actor, permission, resource)
 
@@ -109,6 +111,21 @@ def _decide_closure(actor: Actor, permission: Permission, resource: Resource) ->
         return INVISIBLE
     # Refused like missing: with the token of one closure nothing else of the project is to be learnt.
     return _among(permission, frozenset({Permission.CACHE_READ}), visible=False)
+
+
+def _decide_session(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
+    """Which publication is decided after this."""
+    session = actor.session
+    match resource:
+        case None:
+            return _among(permission, HUB_FOR_BOUND, visible=True)
+        case Organization() if session is not None and session.project is None:
+            own = frozenset({Permission.PROJECT_CREATE}) if resource.id == actor.organization else frozenset()
+            return _among(permission, own, visible=False)
+        case Project() if session is not None and resource.id == session.project:
+            return _among(permission, frozenset({Permission.PROJECT_PUBLISH}), visible=True)
+        case _:
+            return INVISIBLE
 
 
 def _among(permission: Permission, granted: AbstractSet[Permission], *, visible: bool) -> Verdict:

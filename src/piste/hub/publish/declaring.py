@@ -48,7 +48,8 @@ async def readable_paths(
     """
     found = await cache_queries.paths_of_organization(services.database, project.organization, hash_parts)
     projects = await services.guard.readable_projects(actor, sorted({path.project for path in found}))
-    readable = {each.id for each in projects}
+    # Who may publish to a project is told what it has: nothing of it becomes readable by that.
+    readable = {each.id for each in projects} | {project.id}
     held: dict[str, StoredPath] = {}
     for path in sorted(found, key=lambda path: (path.project != project.id, path.project)):
         if path.project in readable:

@@ -22,6 +22,7 @@ async def open_publication(
     version = rules.version_to_publish(wanted.version, rolling=wanted.rolling)
     rules.check_stage_name(wanted.stage)
     rules.check_metadata(wanted.metadata)
+    rules.check_session(actor, version, wanted)
     if wanted.visibility is not None and wanted.visibility != project.visibility:
         raise HubError(
             "visibility-differs",
@@ -56,10 +57,12 @@ async def _open_or_join(
         expires_at=now + rules.LIFETIME,
     )
     async with services.database.transaction() as connection:
-        if wanted.stage is not None and (other := await _joined(connection, row)) is not None:
-            return other, False
-        await queries.add_publication(connection, row, actor.person)
-    return row, True
+        other = await _joined(connection, row) if wanted.stage is not None else None
+        if other is None:
+            await queries.add_publication(connection, row, actor.person)
+        if actor.session is not None and actor.token is not None:
+            await queries.bind_to_session(connection, actor.token, (other or row).id)
+    return other or row, other is None
 
 
 async def _joined(connection: Connection, row: PublicationRow) -> PublicationRow | None:
@@ -97,16 +100,21 @@ async def describe(services: Services, project: Project, row: PublicationRow) ->
         stage=row.stage,
         expires_at=row.expires_at,
         upstreams=sorted(upstreams),
+        upstream_keys=dict(upstreams),
         published=published is not None,
         publisher_keys=[str(key) for key in keys.publishers],
         hub_signs=bool(keys.secret),
     )
 
 
-async def find(services: Services, project: Project, publication_id: str) -> PublicationRow:
-    """A publication of this project that has not expired."""
+async def find(services: Services, project: Project, actor: Actor, publication_id: str) -> PublicationRow:
+    """A publication of this project that has not expired, and that the actor may fill."""
     row = await queries.publication(services.database, project.id, publication_id)
     if row is None:
+        raise not_found()
+    if actor.session is not None and not await queries.is_of_session(
+        services.database, actor.token or "", row.id
+    ):
         raise not_found()
     if row.expires_at <= services.clock():
         raise HubError(
@@ -117,9 +125,11 @@ async def find(services: Services, project: Project, publication_id: str) -> Pub
     return row
 
 
-async def find_open(services: Services, project: Project, publication_id: str) -> PublicationRow:
+async def find_open(
+    services: Services, project: Project, actor: Actor, publication_id: str
+) -> PublicationRow:
     """One that still takes something."""
-    row = await find(services, project, publication_id)
+    row = await find(services, project, actor, publication_id)
     if row.state != OPEN:
         raise HubError(
             "publication-closed",
@@ -129,9 +139,9 @@ async def find_open(services: Services, project: Project, publication_id: str) -
     return row
 
 
-async def abandon(services: Services, project: Project, publication_id: str) -> None:
+async def abandon(services: Services, project: Project, actor: Actor, publication_id: str) -> None:
     """Forget what was staged. NARs that nothing else needs go with the next collection."""
-    await find(services, project, publication_id)
+    await find(services, project, actor, publication_id)
     async with services.database.transaction() as connection:
         await queries.delete_publication(connection, publication_id)
 

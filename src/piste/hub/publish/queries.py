@@ -43,6 +43,25 @@ async def add_publication(connection: Connection, row: PublicationRow, created_b
     )
 
 
+async def bind_to_session(connection: Connection, token: str, publication_id: str) -> None:
+    """From now on the session may fill and finish it."""
+    await connection.run(
+        """INSERT INTO session_publication (token, publication) VALUES ($1, $2)
+           ON CONFLICT (token, publication) DO NOTHING""",
+        token,
+        publication_id,
+    )
+
+
+async def is_of_session(database: Database, token: str, publication_id: str) -> bool:
+    row = await database.one(
+        "SELECT 1 AS one FROM session_publication WHERE token = $1 AND publication = $2",
+        token,
+        publication_id,
+    )
+    return row is not None
+
+
 async def delete_publication(connection: Connection, publication_id: str) -> None:
     await connection.run("DELETE FROM publication WHERE id = $1", publication_id)
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json, stream_body
 from piste.hub.publish import declaring, finishing, gathering, opening, rules, uploading
+from piste.hub.publish.records import PublicationRow
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.wire.publication import Finish, OpenPublication, Unsigned
@@ -53,15 +54,17 @@ class _Publishing:
         return json_response(publication, 201 if created else 200)
 
     async def show(self, exchange: Exchange) -> Response:
-        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._row(exchange)
         return json_response(await opening.describe(self._services, exchange.project, row))
 
     async def abandon(self, exchange: Exchange) -> Response:
-        await opening.abandon(self._services, exchange.project, exchange.parameters["publication"])
+        await opening.abandon(
+            self._services, exchange.project, exchange.actor, exchange.parameters["publication"]
+        )
         return Response(status_code=204)
 
     async def declare(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         services, project = self._services, exchange.project
         async with services.workers.place(project.organization):
             data = b"".join([piece async for piece in stream_body(exchange)])
@@ -72,23 +75,31 @@ class _Publishing:
         return json_response(answer)
 
     async def nars(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         answer = await uploading.take_nars(self._services, exchange.project, row, stream_body(exchange))
         return json_response(answer)
 
     async def source(self, exchange: Exchange) -> Response:
-        row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         await uploading.take_source(self._services, exchange.project, row, stream_body(exchange))
         return Response(status_code=204)
 
     async def paths(self, exchange: Exchange) -> Response:
         services, project = self._services, exchange.project
-        row = await opening.find_open(services, project, exchange.parameters["publication"])
+        row = await self._open_row(exchange)
         found = await gathering.staged_paths(services, project, exchange.actor, row)
         return json_response(await services.workers.run(rules.described, found.values()))
 
     async def finish(self, exchange: Exchange) -> Response:
-        row = await opening.find(self._services, exchange.project, exchange.parameters["publication"])
+        row = await self._row(exchange)
         said = await read_json(exchange, Finish, empty=Finish())
         answer = await finishing.finish(self._services, exchange.project, exchange.actor, row, said)
         return json_response(answer, 202 if isinstance(answer, Unsigned) else 200)
+
+    async def _row(self, exchange: Exchange) -> PublicationRow:
+        asked = exchange.parameters["publication"]
+        return await opening.find(self._services, exchange.project, exchange.actor, asked)
+
+    async def _open_row(self, exchange: Exchange) -> PublicationRow:
+        asked = exchange.parameters["publication"]
+        return await opening.find_open(self._services, exchange.project, exchange.actor, asked)

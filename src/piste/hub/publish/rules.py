@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from piste.hub.access.records import Actor
 from piste.hub.cache.records import PathRecord
 from piste.hub.errors import HubError
 from piste.hub.publish.records import PINNED, PRESENT, VERIFIED, StagedOutput, StagedPath
@@ -18,7 +19,7 @@ from piste.nix.narinfo import NarInfo, NarInfoError, PathInfo, parse_narinfo
 from piste.nix.signature import PublicKey, SignatureKeyError, is_signature, verify_any
 from piste.nix.store_path import StorePath, StorePathError
 from piste.semver.version import Version, VersionError
-from piste.wire.publication import DeclaredOutput, DeclaredPath, Metadata
+from piste.wire.publication import DeclaredOutput, DeclaredPath, Metadata, OpenPublication
 
 LIFETIME: Final = 6 * 3600 * 1_000_000
 MAX_PATHS: Final = 100_000  # in one declaration
@@ -52,6 +53,20 @@ def check_stage_name(stage: str | None) -> None:
     if stage is not None and not _STAGE.fullmatch(stage):
         raise HubError(
             "bad-name", "A stage's name has letters, digits, dots, dashes and underscores, 128 at most."
+        )
+
+
+def check_session(actor: Actor, version: Version, wanted: OpenPublication) -> None:
+    """A session publishes what it was made for: that version, under that stage."""
+    session = actor.session
+    if session is None:
+        return
+    if (session.version, session.rolling, session.stage) != (str(version), wanted.rolling, wanted.stage):
+        raise HubError(
+            "forbidden",
+            f"This session publishes version {session.version} alone"
+            + (f", under the stage {session.stage}." if session.stage is not None else "."),
+            hint="Exchange another identity of the CI for the other publication.",
         )
 
 

@@ -18,9 +18,9 @@ async def create(services: Services, organization: Organization, wanted: wire.Ne
     now = services.clock()
     try:
         async with services.database.transaction() as connection:
-            await queries.add_project(
-                connection, new_id(now), organization.id, wanted.name, wanted.visibility, now
-            )
+            made = new_id(now)
+            await queries.add_project(connection, made, organization.id, wanted.name, wanted.visibility, now)
+            await queries.fill_pending(connection, made, organization.id, wanted.name)
     except ConflictError as error:
         raise HubError(
             "already-exists", f"{organization.name} has a project {wanted.name} already."

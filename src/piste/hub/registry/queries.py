@@ -30,6 +30,24 @@ async def add_project(
     )
 
 
+async def fill_pending(connection: Connection, project: str, organization: str, name: str) -> None:
+    """Trust that waited for a project of this name, and sessions that came of it, now mean this one."""
+    await connection.run(
+        """UPDATE trust_rule SET project = $1
+           WHERE organization = $2 AND lower(project_name) = $3 AND project IS NULL""",
+        project,
+        organization,
+        name.lower(),
+    )
+    await connection.run(
+        """UPDATE token SET project = $1 WHERE organization = $2 AND kind = 'session' AND project IS NULL
+               AND id IN (SELECT token FROM publication_session WHERE lower(project_name) = $3)""",
+        project,
+        organization,
+        name.lower(),
+    )
+
+
 async def set_visibility(connection: Connection, project: str, visibility: str) -> None:
     await connection.run("UPDATE project SET visibility = $2 WHERE id = $1", project, visibility)
 
