@@ -10,6 +10,7 @@ class Permission(StrEnum):
     """What can be asked for. The table of who may is in access/rules.py."""
 
     PUBLIC = "public"  # health, the root's nix-cache-info
+    HUB_AUDIT = "hub:audit"  # what belongs to no organization
     STATUS = "status"  # what the credential itself is
     LIST = "list"  # listings, filtered by what the caller may see
     ORGANIZATION_CREATE = "organization:create"
@@ -30,6 +31,7 @@ class Permission(StrEnum):
 class Kind(StrEnum):
     NOBODY = "nobody"
     USER = "user"
+    DEVICE = "device"
     RESOLVE_ONLY = "resolve-only"
     CLOSURE = "closure"
 
@@ -55,6 +57,7 @@ class Closure(msgspec.Struct, frozen=True):
     project: str  # id
     manifest: str
     parent: str  # id of the token that it was made for; empty for nobody
+    key_id: int = 0  # under which it was made
 
 
 class Actor(msgspec.Struct, frozen=True):

@@ -1,4 +1,5 @@
-"""What a token looks like: `piste_user_` or `piste_resolve_`, 43 characters of chance, 6 of checksum.
+"""What a token looks like: `piste_user_`, `piste_device_` or `piste_resolve_`, 43 characters of chance, 6 of
+checksum.
 
 The prefix lets people and scanners recognise one; the checksum tells a cut or mistyped one without asking the
 database. Only the SHA-256 of the text is ever kept.
@@ -11,7 +12,11 @@ from typing import Final
 
 from piste.hub.access.records import Kind
 
-PREFIXES: Final = {Kind.USER: "piste_user_", Kind.RESOLVE_ONLY: "piste_resolve_"}
+PREFIXES: Final = {
+    Kind.USER: "piste_user_",
+    Kind.DEVICE: "piste_device_",
+    Kind.RESOLVE_ONLY: "piste_resolve_",
+}
 CLOSURE_PREFIX: Final = "piste_closure_"
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH: Final = 43

@@ -31,6 +31,7 @@ from piste.hub.registry.availability import all_outputs
 from piste.hub.registry.outputs import BuiltManifest, build_manifest, put_manifest, sign_statement
 from piste.hub.registry.queries import add_manifest, release_by_id
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.identifiers import new_id
 from piste.nix.closure import ClosureError
 from piste.nix.signature import SecretKey
@@ -79,6 +80,7 @@ async def finish(
     try:
         async with services.database.transaction() as connection:
             await _commit(connection, project, prepared)
+            note(f"version {version} release {prepared.id}")
     except ConflictError:
         # Another publisher of this version was first; what it published decides.
         existing = await queries.release_of_version(services.database, project.id, version.sort_key())

@@ -9,6 +9,7 @@ from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
 from piste.hub.publish.records import FINISHED, OPEN, PublicationRow
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.clock import DAY
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
@@ -56,6 +57,7 @@ async def _open_or_join(
         expires_at=now + rules.LIFETIME,
     )
     async with services.database.transaction() as connection:
+        note(f"version {version}")
         if wanted.stage is not None and (other := await _joined(connection, row)) is not None:
             return other, False
         await queries.add_publication(connection, row, actor.person)
