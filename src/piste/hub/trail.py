@@ -1,7 +1,7 @@
-"""What a request is about, for the audit log. Dispatch begins the trail, handlers note on it what exactly they
-change, and each transaction that is committed under it leaves an entry.
+"""What a request is about, for the audit log. Dispatch begins the trail, handlers note on it what exactly
+they change, and each transaction that is committed under it leaves an entry.
 
-It must never hold a secret: what a client wrote goes on it only after it was found to be the name of something.
+It must never hold a secret: what a client wrote goes on it only after it was found to be a name.
 """
 
 from contextvars import ContextVar, Token

@@ -67,7 +67,7 @@ def read_line(line: str) -> tuple[AuditEntry, str]:
 
 
 class ChainReader:
-    """Follows one chain, line by line. It may begin anywhere: what came before is then taken as it is said."""
+    """Follows one chain, line by line. It may begin anywhere: what came before is then taken as said."""
 
     def __init__(self) -> None:
         self.number: int | None = None
