@@ -1,4 +1,4 @@
-"""Limits: they hold over all processes, tell when to come back, and lock out nobody but who goes beyond them."""
+"""Limits: they hold over all processes, tell when to come back, and lock out nobody but who goes beyond."""
 
 from collections.abc import Callable
 

@@ -182,6 +182,7 @@ class _Sender:
 async def _send_response(response: Response, scope: dict[str, Any], body: BoundedBody, send: _Sender) -> None:
     if response.status_code >= 400 and not body.finished:
         await _drain(scope, body)
+    body.answered()
     if scope["method"] != "HEAD":
         await response(scope, body, send)
         return
