@@ -72,9 +72,13 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def print_conditions(*more: str) -> None:
     """What the figures depend on."""
     cores = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
     words = [f"{cores} cores", f"Python {platform.python_version()}", version_of("nix"), *more]
-    print(f"Conditions: {', '.join(words)}; load when it began {load:.1f}.\n", flush=True)
+    print(f"Conditions: {', '.join(words)}; {load()}.\n", flush=True)
+
+
+def load() -> str:
+    """How busy the machine is, all that we do ourselves included: above the number of cores it waits."""
+    return f"load {os.getloadavg()[0]:.1f}"
 
 
 def version_of(*argv: str) -> str:

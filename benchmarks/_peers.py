@@ -62,9 +62,8 @@ def nginx(folder: Path, files: Path) -> Iterator[Peer | None]:
         port: int = probe.getsockname()[1]
     config = folder / "nginx.conf"
     config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port))
-    process = subprocess.Popen(
-        [*program, "-p", str(folder), "-c", str(config)], stderr=(folder / "log").open("ab")
-    )
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([*program, "-p", str(folder), "-c", str(config)], stderr=log)
     try:
         wait_for(lambda: _answers(port) or process.poll() is not None, _STARTS)
         if process.poll() is not None:

@@ -16,9 +16,10 @@ from typing import Final
 
 from benchmarks._closure import ATTRIBUTE, Closure, make_closure, plant, write_flake
 from benchmarks._latency import Line, throughput
-from benchmarks._measure import Times, print_conditions, print_table, repeat, timed, version_of
+from benchmarks._measure import Times, load, print_conditions, print_table, repeat, timed, version_of
 from benchmarks._peers import nginx
 from benchmarks._place import Place, QuietHub, acme, scratch, trusting
+from piste.nix.signature import PublicKey
 from tests.running.command import PISTE, Person, check
 from tests.running.tenants import Tenant
 
@@ -34,6 +35,7 @@ class Bench:
     place: Place
     closure: Closure
     tenant: Tenant
+    key: PublicKey
     token: str  # resolve-only
     address: str = ""
     files: str = ""
@@ -61,7 +63,7 @@ class Bench:
         """One step in an empty store, which has to hold all of the closure afterwards."""
         with self.place.person() as person:
             person.hub, person.token = self.address, self.token
-            seconds = step(trusting(person, self.address, self.tenant.token, self.tenant.key))
+            seconds = step(trusting(person, self.address, self.tenant.token, self.key))
             held = check(person.run("nix-store", "-qR", self.closure.top)).split()
             if len(held) != len(self.closure.members):
                 raise SystemExit(f"{len(held)} paths came of {len(self.closure.members)}")
@@ -134,7 +136,7 @@ def measure_at(bench: Bench, hub: QuietHub, trip: float, most: int) -> None:
     for name, times in found.items():
         count = str(len(times.seconds))
         rows.append((name, str(times), count, f"{times.median / base:.1f}", str(requests[name] or "-")))
-    print(f"Round trip {trip * 1000:.0f} ms")
+    print(f"Round trip {trip * 1000:.0f} ms, {load()}")
     print_table(rows)
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in bench.steps.items())
     print(f"The steps of the last `piste fetch`, in seconds: {shown}\n", flush=True)
@@ -155,7 +157,7 @@ def main() -> None:
         speeds = [f"{throughput(trip):.0f} MB/s at {trip * 1000:.0f} ms" for trip in round_trips if trip]
         print(f"The proxy that makes the round trips passes {', '.join(speeds) or '-'}.\n")
         tenant = acme(hub)
-        bench = Bench(place, closure, tenant, tenant.resolve_only("1", ATTRIBUTE))
+        bench = Bench(place, closure, tenant, tenant.key, tenant.resolve_only("1", ATTRIBUTE))
         publish(bench)
         measure(bench, hub, round_trips, 2 if options.quick else 5)
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from benchmarks._load import put_under_load
 from benchmarks._measure import cpu_seconds, print_conditions, print_table, repeat, version_of
+from benchmarks._measure import load as busy
 from benchmarks._peers import Peer, nginx
 from benchmarks._place import Place, QuietHub, acme, scratch
 from tests.hub.process import wait_for
@@ -99,7 +100,7 @@ def plain_server(place: Place, files: Path) -> Iterator[Peer]:
 
 
 def measure_narinfos(targets: list[Target], members: list[Member], seconds: int) -> None:
-    rows = [("", "requests/s", "CPU µs a request", "CPU of the last")]
+    rows = [("", "requests/s", "CPU µs a request", "CPU, ratio")]
     names = [each.path.hash_part for each in members]
     costs: list[float] = []
     for target in targets:
@@ -113,7 +114,9 @@ def measure_narinfos(targets: list[Target], members: list[Member], seconds: int)
         (name, rate, cost, f"{costs[place] / costs[-1]:.0f}x")
         for place, (name, rate, cost, _) in enumerate(rows[1:])
     ]
-    print(f"Narinfos: {CONNECTIONS} connections kept open, {len(names):,} paths, load by {load.tool}")
+    print(
+        f"Narinfos: {CONNECTIONS} connections kept open, {len(names):,} paths, load by {load.tool}; {busy()}"
+    )
     print_table(rows)
 
 
@@ -128,7 +131,7 @@ def measure_nar(targets: list[Target], large: Member, most: int) -> None:
         medians.append(statistics.median(speeds))
         rows.append((target.name, f"{max(speeds):,.0f} / {medians[-1]:,.0f}", f"{cost:.0f}", ""))
     rows[1:] = [(*row[:3], f"{medians[place] / medians[-1]:.2f}") for place, row in enumerate(rows[1:])]
-    print(f"One NAR of {_LARGE >> 20} MiB that can't be compressed, by curl")
+    print(f"One NAR of {_LARGE >> 20} MiB that can't be compressed, by curl; {busy()}")
     print_table(rows)
 
 

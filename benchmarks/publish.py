@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from benchmarks._closure import Closure, make_closure, plant, write_flake
 from benchmarks._latency import Line
-from benchmarks._measure import Times, print_conditions, print_table, repeat, timed, version_of
+from benchmarks._measure import Times, load, print_conditions, print_table, repeat, timed, version_of
 from benchmarks._place import Place, QuietHub, acme, scratch, trusting
 from tests.running.command import PISTE, Finished, Person, check
 from tests.running.tenants import Tenant
@@ -87,7 +87,7 @@ def measure(bench: Bench, trip: float, most: int) -> None:
         ratio = found[name].median / found["piste publish"].median
         count = str(len(found[name].seconds))
         rows.append((name, str(found[name]), count, f"{ratio:.1f}", str(bench.requests)))
-    print(f"Round trip {trip * 1000:.0f} ms")
+    print(f"Round trip {trip * 1000:.0f} ms, {load()}")
     print_table(rows)
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in bench.seconds.items())
     print(f"The steps of the last `piste publish`, in seconds: {shown}\n", flush=True)

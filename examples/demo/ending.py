@@ -8,11 +8,16 @@ from examples.demo.actors import Actor
 
 OWN_MACHINES = (
     ("a server", "piste hub serve --data /var/lib/piste --public-url https://hub.example.org"),
-    ("", "piste hub admin-token --data /var/lib/piste        # then: piste org create ORG"),
-    ("CI", "piste publish . --name ORG/PROJECT --version 1.0.0"),
-    ("an admin", "piste token create --kind resolve-only --org ORG --project ORG/PROJECT --requirement 1 \\"),
-    ("", "    --attribute nixosConfigurations.NAME --description NAME"),
-    ("a host", "piste login --hub https://hub.example.org --token-file TOKEN"),
+    ("", "piste hub admin-token --data /var/lib/piste > TOKEN"),
+    ("an admin", "export PISTE_HUB=https://hub.example.org"),
+    ("", "piste login --token-file TOKEN"),
+    ("", "piste org create ORG"),
+    ("", "piste token create --kind user --org ORG --description CI > CI-TOKEN"),
+    ("CI", "export PISTE_HUB=https://hub.example.org PISTE_TOKEN_FILE=CI-TOKEN"),
+    ("", "piste publish . --name ORG/PROJECT --version 1.0.0"),
+    ("an admin", "piste token create --kind resolve-only --org ORG --project ORG/PROJECT \\"),
+    ("", "    --requirement 1 --attribute nixosConfigurations.NAME --description NAME > HOST-TOKEN"),
+    ("a host", "piste login --hub https://hub.example.org --token-file HOST-TOKEN"),
     ("", "piste apply nixos ORG/PROJECT/1#nixosConfigurations.NAME"),
     ("", "piste rollback"),
 )

@@ -55,6 +55,7 @@ class Demo:
         self.publisher.extra = self.operator.extra | {"GITHUB_OUTPUT": str(self.folder / "ci-output")}
         self.host.extra = address
         self.operator.run("piste hub admin-token --data hub", into="admin.token")
+        terminal.command(f"export PISTE_HUB={self.hub.url} PISTE_TOKEN_FILE=admin.token")
         self.operator.run("piste org create acme")
 
     def publish_the_first_release(self) -> None:
@@ -80,6 +81,7 @@ class Demo:
             " right: this small system holds no piste; a real one would."
         )
         self.port = scratch.give_port(self.host)
+        terminal.command(f"export PISTE_HUB={self.hub.url}")
         self.host.run("piste login --token-file host.token")
         self.host.run(f"piste resolve {REFERENCE}", step="resolve")
         self.apply("apply 1.0.0")

@@ -12,7 +12,7 @@ from piste.lib.zstd import zstd
 from piste.nix.signature import SecretKey
 from tests.attacks.liar import Liar, running_liar
 from tests.hub.process import Hub
-from tests.running.closures import ATTRIBUTE, Member, member, publish
+from tests.running.closures import ATTRIBUTE, Member, make_closure, member, publish
 from tests.running.command import Finished, Person
 from tests.running.nix import has
 from tests.running.system import busybox, system
@@ -229,6 +229,36 @@ def test_other_bytes_than_the_manifest_names_are_refused(
     again = _fetch(acme, host)
     assert again.code == 0, again.stderr
     assert again.json["paths_fetched"] <= 2
+
+
+@pytest.mark.parametrize("kind", ["exchanged", "one byte", "cut", "longer"])
+def test_other_bytes_in_a_bundle_of_small_nars_are_refused(
+    acme: Tenant, host: Person, liar: Liar, kind: str
+) -> None:
+    small = acme.another_project(f"small-{kind.replace(' ', '-')}")
+    members = make_closure(5, paths=8, size=4000)
+    with small.client() as client:
+        publish(client, small.organization, small.project, "1.0.0", members)
+
+    def lie(path: str, body: bytes) -> bytes:
+        if "/nars?places=0-7" not in path:
+            return body
+        match kind:
+            case "exchanged":
+                return body[len(body) // 2 :] + body[: len(body) // 2]
+            case "one byte":
+                return body[:-100] + bytes([body[-100] ^ 255]) + body[-99:]
+            case "cut":
+                return body[: len(body) // 2]
+        return body + b"x"
+
+    liar.lie = lie
+    refs = ("nar-corrupt", "transfer-mismatch", "hub-unreachable")
+    _assert_refused(host, _fetch(small, host), members[-1], refs=refs)
+    assert any("/nars?places=0-7" in path for path in liar.asked)
+    liar.honest()
+    again = _fetch(small, host)
+    assert again.code == 0, again.stderr
 
 
 def test_signatures_of_another_key_are_refused_by_nix(

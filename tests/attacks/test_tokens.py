@@ -199,7 +199,7 @@ def test_a_closure_token_reads_its_closure_and_nothing_beside_it(
     found = _resolution(acme, host, "1")
     token = str(found.token)
     digest = found.manifest.removeprefix("sha256:")
-    for tail in (digest, f"{digest}/sources"):
+    for tail in (digest, f"{digest}/sources", f"{digest}/nars?places=0-1"):
         assert acme.hub.request("GET", f"{acme.cache_path}/manifest/{tail}", token=token).status == 200
     for each in (web.old, web.shared):
         for address in _cache_addresses(acme, each):
@@ -207,7 +207,8 @@ def test_a_closure_token_reads_its_closure_and_nothing_beside_it(
     closed = [*_addresses(acme, web), f"{acme.cache_path}/{LOG}"]
     closed += [address for each in (web.new, web.notes) for address in _cache_addresses(acme, each)]
     other = _resolution(acme, acme.token, "2").manifest.removeprefix("sha256:")
-    closed += [f"{acme.cache_path}/manifest/{other}", f"{acme.cache_path}/manifest/{other}/sources"]
+    manifest = f"{acme.cache_path}/manifest/{other}"
+    closed += [manifest, f"{manifest}/sources", f"{manifest}/nars?places=0"]
     for address in closed:
         for method in ("GET", "HEAD"):
             _assert_closed(acme.hub.request(method, address, token=token), f"{method} {address}")

@@ -10,7 +10,7 @@ from piste.host.place import system_type
 from piste.lib.errors import PisteError
 from piste.wire.releases import NewProject
 from tests.bad_input.conftest import Release
-from tests.bad_input.small_disk import resize, skip_without_namespaces, within
+from tests.bad_input.small_disk import remount, resize, skip_without_namespaces, within
 from tests.hub.process import Hub
 from tests.running.audit import Reader, check_absent, check_release, versions
 from tests.running.closures import ATTRIBUTE, Member, make_closure, publish
@@ -163,7 +163,7 @@ def test_a_hosts_store_without_room_gets_no_root_and_no_half_path(
     inside = f"""
         piste fetch '{reference}' {link} --json; echo $? > {host.folder}/code
         ls {host.root}/nix/store | grep -v '[.]lock$' | wc -l > {host.folder}/there
-        mount -o remount,size=64m,nr_inodes=10k {host.root}
+        {" ".join(remount("64m,nr_inodes=10k"))} {host.root}
         nix-store --verify --check-contents || echo bad > {host.folder}/bad
         piste fetch '{reference}' {link} --json > {host.folder}/again
     """

@@ -1,6 +1,7 @@
 """What can be wrong with what is published: nothing of it becomes visible, and the words say what to do."""
 
 import http.client
+import os
 import threading
 from pathlib import Path
 
@@ -190,8 +191,13 @@ _CLIMBS = ["..", "%2e%2e", "..%2f..%2f..%2fescaped", "%2fetc%2fpasswd", "..%5ces
 
 def _everything(folder: Path) -> set[str]:
     """All names below a folder but those of the database's own files."""
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    return {name for name in found if not name.startswith("piste.sqlite")}
+    # Not by rglob, which stumbles over links of other tests that lead nowhere that a name could.
+    found = {
+        str(Path(place, name).relative_to(folder))
+        for place, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    }
+    return {name for name in found if not Path(name).name.startswith("piste.sqlite")}
 
 
 @pytest.mark.parametrize("climb", _CLIMBS)

@@ -80,6 +80,12 @@ def test_a_search_finds_what_the_caller_may_see(member: Person, tenant: Tenant) 
     assert other.name not in names
 
 
+def test_what_is_not_found_is_named_as_it_was_asked_for(member: Person, tenant: Tenant) -> None:
+    done = member.piste("project", "show", f"{tenant.organization}/wbe", "--json")
+    assert (done.code, done.problem["ref"]) == (1, "not-found")
+    assert done.problem["context"]["asked for"].endswith(f"/projects/{tenant.organization}/wbe")
+
+
 def test_organizations_have_members_and_upstreams(admin: Person, tenant: Tenant) -> None:
     organization = tenant.organization
     assert organization in {row["name"] for row in admin.succeed("org", "list", "--json").json}

@@ -1,5 +1,6 @@
 """The user's netrc and nix.conf are merged, never overwritten."""
 
+import pwd
 import stat
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def test_who_may_read_nix_conf_stays_as_it_was(folder: Path) -> None:
     conf.chmod(0o600)
     nix_settings.teach(HUB, "secret", [KEY])
     assert stat.S_IMODE(conf.stat().st_mode) == 0o600
+
+
+def test_the_daemons_own_settings_get_the_keys_and_no_token(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = pwd.getpwuid(0)
+    home = pwd.struct_passwd((*entry[:5], str(tmp_path / "root"), entry[6]))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: home)
+    monkeypatch.setattr(nix_settings, "_DAEMON", tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "root/.config"))
+    conf = nix_settings.nix_conf()
+    assert nix_settings.teach(HUB, "secret", [KEY]) == [conf]
+    assert conf.read_text() == f"extra-trusted-public-keys = {KEY}\n"
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [conf]
 
 
 def test_doing_it_twice_changes_nothing_the_second_time() -> None:

@@ -1,5 +1,6 @@
 """What was written stays, what was cut short is passed over, and nothing else is."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,19 @@ def test_a_deployment_without_an_end_is_found(tmp_path: Path) -> None:
 
 def test_a_host_that_never_deployed_has_an_empty_history(tmp_path: Path) -> None:
     assert Journal(tmp_path / "nowhere").deployments() == []
+
+
+def test_a_line_for_which_there_was_no_room_leaves_nothing_that_the_next_is_glued_to(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with journal.writer("a test") as writer:
+        deployment = writer.begin(kind=KIND, store_path="/nix/store/a")
+        room = (tmp_path / "deployments.ndjson").stat().st_size + 100
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(OSError):
+                writer.move(deployment, State.TESTING, reason="long " * 100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        writer.move(deployment, State.FINISHED, result=Result.FAILED)
+    assert [(one.state, one.result) for one in journal.deployments()] == [(State.FINISHED, Result.FAILED)]

@@ -209,7 +209,7 @@ def test_a_process_that_is_killed_in_the_middle_is_undone_once_its_activation_ha
         with pytest.raises(BlockedError, match="still runs"):
             go(machine, first)
         opened.write("go on\n")
-    wait_for(lambda: not still_running(machine.host, machine.journal.folder))
+    wait_for(lambda: not still_running(machine.host, KIND, machine.journal.folder))
     assert machine.host.running(KIND) == slow
     assert go(machine, first).result is Result.UNCHANGED
     assert machine.journal.deployments()[1].result is Result.ROLLED_BACK

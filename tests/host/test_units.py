@@ -1,16 +1,18 @@
 """Where systemd runs: the switch is a unit under nixos-rebuild's name, and health is measured by before."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from piste.host import activate as activation
 from piste.host import verify
-from piste.host.activate import Configuration, activate
+from piste.host.activate import Configuration, activate, still_running
 from piste.host.place import Host
 from piste.host.records import Action, Kind, Watcher
-from piste.host.verify import activation_failed, failing_units
+from piste.host.verify import activation_failed, failing_units, settled_failures
+from piste.lib import process
 from piste.nixcmd.store import Store
 
 # Stands in for systemd, which the machine of the tests need not have: does what it is told, and writes it
@@ -27,6 +29,16 @@ while [ "${1#--}" != "$1" ]; do shift; done
 """
 SYSTEMCTL = """#!/bin/sh
 cat "@folder@/listed"
+"""
+# A service that was started at a time, and has failed when it is looked at for the third time.
+SHORT_LIVED = """#!/bin/sh
+case $1 in
+show) printf 'ActiveEnterTimestampMonotonic=%s\n\nActiveEnterTimestampMonotonic=0\n' @start@ ;;
+*)
+    echo look >> "@folder@/looks"
+    [ "$(wc -l < "@folder@/looks")" -lt 3 ] || echo 'web.service loaded failed failed The page'
+    ;;
+esac
 """
 LISTED = """\
 sshd.service        loaded active     running      OpenSSH
@@ -77,6 +89,24 @@ def test_a_folder_that_stands_for_a_machine_has_no_units_of_its_own(machine: Hos
     assert failing_units(Host.at("auto", tmp_path)) == frozenset()
 
 
+def _short_lived(folder: Path, start: float) -> None:
+    text = SHORT_LIVED.replace("@folder@", str(folder)).replace("@start@", str(int(start * 1_000_000)))
+    (folder / "bin/systemctl").write_text(text)
+
+
+def test_a_service_that_was_just_started_has_to_last(machine: Host, tmp_path: Path) -> None:
+    began = time.monotonic()
+    _short_lived(tmp_path, began + 0.001)
+    assert settled_failures(machine, began, frozenset()) == {"web.service"}
+
+
+def test_where_no_service_was_started_nothing_is_waited_for(machine: Host, tmp_path: Path) -> None:
+    began = time.monotonic()
+    _short_lived(tmp_path, began - 1)
+    assert settled_failures(machine, began, frozenset()) == frozenset()
+    assert (tmp_path / "looks").read_text() == "look\n"
+
+
 OLD, NEW = frozenset({"old.service"}), frozenset({"old.service", "new.service"})
 
 
@@ -98,3 +128,13 @@ def test_what_failed_before_is_no_failure_of_the_release(
     status: int, before: frozenset[str], after: frozenset[str], failed: bool
 ) -> None:
     assert activation_failed(status, before, after) is failed
+
+
+def test_a_home_is_activated_outside_of_the_unit_and_is_looked_for_there(
+    machine: Host, tmp_path: Path
+) -> None:
+    assert not still_running(machine, Kind.HOME_MANAGER, tmp_path)
+    (tmp_path / "activating").write_text(f"{os.getpid()} {process.born(os.getpid())}\n")
+    assert still_running(machine, Kind.HOME_MANAGER, tmp_path)
+    (tmp_path / "activating").write_text(f"{os.getpid()} 1\n")
+    assert not still_running(machine, Kind.HOME_MANAGER, tmp_path)

@@ -24,8 +24,8 @@ def test_an_admin_can_not_become_an_owner_by_a_token_in_an_owners_name(acme: Acm
         answer = hub.request("POST", tokens, token=admin, json={**asked, "person": person})
         assert (answer.status, answer.ref) == (403, "forbidden")
     # What is no way up stays possible.
-    for who, person in ((admin, f"{acme.organization}-publisher"), (owner, "admin"), (owner, None)):
-        answer = hub.request("POST", tokens, token=who, json={**asked, "person": person})
+    for who, other in ((admin, f"{acme.organization}-publisher"), (owner, "admin"), (owner, None)):
+        answer = hub.request("POST", tokens, token=who, json={**asked, "person": other})
         assert answer.status == 201, answer.body
 
 

@@ -173,7 +173,13 @@ async def _ask(dispatch: Dispatch, method: str, path: str, token: str | None) ->
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+    }
     scope |= {"headers": headers, "client": ("127.0.0.1", 1), "extensions": {}}
     await dispatch(scope, receive, send)
     status = sent[0]["status"]

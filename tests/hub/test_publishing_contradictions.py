@@ -45,6 +45,19 @@ def test_a_path_that_the_project_has_under_another_name_makes_no_release(acme: A
     assert acme.resolve("=1.0.1").status == 404
 
 
+def test_references_in_a_circle_make_no_release_even_where_no_output_reaches_them(acme: Acme) -> None:
+    names = [new_path(name, (acme, name)) for name in ("one", "two")]
+    circle = [Member(names[0], file_nar(b"1"), (names[1],)), Member(names[1], file_nar(b"2"), (names[0],))]
+    alone = member("alone", acme)
+    filling = acme.open("1.0.2")
+    filling.declare([*circle, alone], {ATTRIBUTE: alone})
+    filling.upload_missing([*circle, alone])
+    filling.source()
+    answer = filling.finish()
+    assert (answer.status, answer.ref) == (422, "bad-path-info")
+    assert acme.resolve("=1.0.2").status == 404
+
+
 def test_a_declaration_that_arrives_after_its_publication_was_abandoned_is_told_so(acme: Acme) -> None:
     filling, path = acme.open(), member("late", acme)
     body = json.dumps({"paths": [msgspec.to_builtins(path.declared)]}).encode()

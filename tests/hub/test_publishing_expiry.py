@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from piste.hub.access.queries import project_by_name
-from piste.hub.access.records import Actor, Project
+from piste.hub.access.records import Actor, Project, Reach
 from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.keep import KeptNar
 from piste.hub.db.base import Database
@@ -96,8 +96,11 @@ LOOK_UPS: dict[str, tuple[Callable[[Any], Awaitable[object]], str]] = {
     "resolution": (lambda d: registry_queries.highest_release(d, "p", b"a", b"b"), "release_resolution"),
     "an exact version": (lambda d: registry_queries.release_by_sort(d, "p", b"a"), "release_version"),
     "a narinfo": (lambda d: cache_queries.path_of_project(d, "p", "h"), "sqlite_autoindex_path_info_1"),
-    "a narinfo at the root": (lambda d: cache_queries.paths_by_hash_part(d, "h"), "path_info_hash_part"),
-    "a NAR": (lambda d: cache_queries.paths_by_nar(d, "n"), "path_info_nar"),
+    "a narinfo at the root": (
+        lambda d: cache_queries.paths_by_hash_part(d, "h", Reach()),
+        "path_info_hash_part",
+    ),
+    "a NAR": (lambda d: cache_queries.paths_by_nar(d, "n", Reach()), "path_info_nar"),
     "paths of a manifest": (
         lambda d: cache_queries.paths_of_project(d, "p", ["h"]),
         "sqlite_autoindex_path_info_1 (project=? AND hash_part=?)",

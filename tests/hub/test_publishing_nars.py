@@ -52,6 +52,19 @@ def test_a_nar_may_come_as_several_frames_and_is_kept_as_it_came(acme: Acme) -> 
     assert kept.read_bytes() == packed
 
 
+def test_frames_without_end_that_hold_nothing_are_refused(acme: Acme) -> None:
+    one = member("app", "nothing", os.urandom(1000))
+    filling = open_with(acme, one)
+    # A few are what some writers make.
+    assert (
+        filling.upload(frame(one.nar_hash, zstd.compress(b"") * 900 + zstd.compress(one.nar))).status == 200
+    )
+    other = member("app", "nothing more", os.urandom(1000))
+    filling = open_with(acme, other)
+    answer = filling.upload(frame(other.nar_hash, zstd.compress(b"") * 1100 + zstd.compress(other.nar)))
+    assert (answer.status, answer.json()["error"]["ref"]) == (422, "bad-nar")
+
+
 def test_a_nar_that_is_cut_is_refused(acme: Acme) -> None:
     one = member("app", "cut", os.urandom(100_000))
     filling = open_with(acme, one)

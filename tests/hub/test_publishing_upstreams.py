@@ -73,6 +73,7 @@ def test_a_pinned_path_is_never_uploaded_and_read_from_its_upstream(acme: Acme, 
     digest = acme.resolve("1").json()["manifest"][7:]
     sources = acme.ask("GET", f"{acme.cache}/manifest/{digest}/sources").json()["sources"]
     assert sources[0]["url"] == f"{UPSTREAM}/nar/abc.nar.xz"
+    assert acme.ask("GET", f"{acme.cache}/manifest/{digest}/nars?places=0").status == 404
 
 
 @pytest.mark.parametrize(

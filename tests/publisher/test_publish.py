@@ -82,6 +82,7 @@ def test_publishing_again_uploads_nothing_and_other_content_is_refused(
     first = json.loads(check(publish(publisher, tenant, flake, "--version", "1.0.0")))
     second = json.loads(check(publish(publisher, tenant, flake, "--version", "1.0.0")))
     assert (second["release_id"], second["paths_uploaded"]) == (first["release_id"], 0)
+    assert (first["created"], second["created"]) == (True, False)
     change(publisher, flake, '"one"', '"two"')
     refused = publish(publisher, tenant, flake, "--version", "1.0.0")
     assert (refused.code, refused.problem["ref"]) == (1, "content-differs")

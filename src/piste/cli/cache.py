@@ -1,5 +1,6 @@
 """`piste cache`: put paths into a project's cache, and look at what it holds of one."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -43,6 +44,8 @@ def push(
     organization, project = parse_project(name)
     if not paths:
         raise UsageError("usage", "No path was given.")
+    for path in paths:
+        _check_path(path)
     credential = find_credential(hub, token_file)
     if credential.token is None:
         raise AccessError("credential-missing", "Pushing needs a token.", hint="Run `piste login`.")
@@ -52,6 +55,21 @@ def push(
         show.data({"cache_url": url, "paths": list(paths)})
     else:
         show.say(f"{name} holds {', '.join(paths)}.")
+
+
+def _check_path(text: str) -> None:
+    """Nix would take anything else for a flake."""
+    if Path(text).is_symlink():
+        return
+    try:
+        # What lies within a store path names it, too.
+        StorePath.parse("/".join(text.split("/")[:4]))
+    except StorePathError as error:
+        raise UsageError(
+            "bad-path",
+            f"{text!r} is neither a store path nor a link to one.",
+            hint="For example ./result, which `nix build` leaves, or what `nix path-info` prints.",
+        ) from error
 
 
 @app.command
@@ -107,9 +125,5 @@ def _show(narinfo: NarInfo, as_json: bool) -> None:
     if as_json:
         show.data(answer)
         return
-    single = {key: str(value) for key, value in answer.items() if value and not isinstance(value, list)}
-    show.fields(single)
-    for reference in known.references:
-        show.fields({"reference": str(reference)})
-    for signature in known.signatures:
-        show.fields({"signature": signature})
+    shown = {key: value if isinstance(value, list) else str(value) for key, value in answer.items() if value}
+    show.fields(shown)

@@ -43,6 +43,6 @@ def history(
 def _row(one: Deployment, *, runs: bool) -> tuple[str | None, ...]:
     generation = str(one.generation) if one.generation is not None else None
     result = one.result or one.state
-    mark = "runs now" if runs else None
+    note = "runs now" if runs else one.reason
     when = show.moment(one.started_at)
-    return when, result.value, generation, one.version, one.reference, one.store_path, mark
+    return when, result.value, generation, one.version, one.reference, one.store_path, note

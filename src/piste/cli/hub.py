@@ -1,10 +1,12 @@
 """`piste hub …`: run a hub and look after it. What these commands do is in hub/; here they are named and
 shown."""
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from cyclopts import App, Parameter
 
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = App(name="hub", help="Run a hub and look after it.")
+app = App(
+    name="hub",
+    help="""Run a hub and look after it.
+
+    For example:
+
+        piste hub serve --data ./hub
+
+        piste hub admin-token --data ./hub
+    """,
+)
 
 
 @Parameter(name="*")
@@ -48,13 +60,24 @@ class Place:
         ),
     ] = None
 
+    def database_url(self) -> str | None:
+        """The database; UsageError for a password where every user can read it."""
+        typed = self.database if self.database != os.environ.get("PISTE_DATABASE") else None
+        if typed is not None and urlsplit(typed).password is not None:
+            raise UsageError(
+                "password-in-argument",
+                "The database's password stands on the command line, where every user can read it.",
+                hint="Give the whole address by the variable PISTE_DATABASE, and change that password.",
+            )
+        return self.database
+
     def settings(self) -> "Settings":
         """For operations beside the processes that serve."""
         from piste.hub.settings import make_settings
 
         return make_settings(
             self.data,
-            database=self.database,
+            database=self.database_url(),
             objects=self.objects,
             secrets_key_file=self.secrets_key_file,
         )
@@ -69,7 +92,10 @@ def serve(
     tls_cert: Annotated[Path | None, Parameter(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, Parameter(help="Its private key, PEM.")] = None,
     trusted_proxy: Annotated[
-        tuple[str, ...], Parameter(help="Address or network of a proxy whose X-Forwarded-For is believed.")
+        tuple[str, ...],
+        Parameter(
+            negative="", help="Address or network of a proxy whose X-Forwarded-For is believed; repeatable."
+        ),
     ] = (),
     failed_credentials: Annotated[
         int, Parameter(help="Wrong credentials a minute that one address gets an answer to.")
@@ -81,7 +107,14 @@ def serve(
         int, Parameter(help="Resolutions a minute, for each token, or address without one.")
     ] = 1200,
 ) -> None:
-    """Run the hub until SIGTERM. Makes what is missing at the first start."""
+    """Run the hub until SIGTERM. Makes what is missing at the first start.
+
+    For example:
+
+        piste hub serve --data ./hub
+
+        piste hub serve --data /var/lib/piste-hub --public-url https://hub.example.org
+    """
     from piste.hub.serve import serve as run
     from piste.hub.settings import RateLimits, make_settings
 
@@ -90,7 +123,7 @@ def serve(
             place.data,
             listen=listen,
             public_url=public_url,
-            database=place.database,
+            database=place.database_url(),
             objects=place.objects,
             secrets_key_file=place.secrets_key_file,
             tls_cert=tls_cert,
@@ -103,7 +136,12 @@ def serve(
 
 @app.command
 def admin_token(*, place: Place, json: Json = False) -> None:
-    """Print a user token with every right. It expires in an hour; nothing else makes a first one."""
+    """Print a user token with every right. It expires in an hour; nothing else makes a first one.
+
+    For example, on the machine of the hub:
+
+        piste hub admin-token --data /var/lib/piste-hub
+    """
     from piste.hub.operations.bootstrap import make_admin_token
 
     token = _with_services(place, "admin-token", make_admin_token)
@@ -135,6 +173,8 @@ def _with_services(place: Place, name: str, work: "Callable[[Services], Awaitabl
     """Run one operation on the hub's data, beside any process that serves it."""
     from piste.hub.operations.run import run_operation
 
+    if not place.data.exists():
+        show.warn(f"There was no hub in {place.data}: this is a new one.")
     return run_operation(place.settings(), work, name=f"piste hub {name}")
 
 

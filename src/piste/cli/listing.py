@@ -91,7 +91,9 @@ def versions(
 
 @app.command
 def outputs(
-    name: Annotated[str, Parameter(name="ORG/PROJECT[/REQUIREMENT]", help="The release.")],
+    name: Annotated[
+        str, Parameter(name="ORG/PROJECT/REQUIREMENT", help="The release; ORG/PROJECT for the newest.")
+    ],
     /,
     *,
     hub: Hub = None,

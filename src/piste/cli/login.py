@@ -63,6 +63,8 @@ def login(
     show.say(f"The token is kept in {credentials.write_login(stored)}.")
     for path in written:
         show.say(f"Nix knows the hub from {path}.")
+    if answer.kind != "resolve-only" and nix_settings.is_shared(nix_settings.nix_conf()):
+        show.say("Nix was not given the token: its daemon would use it for every user of this machine.")
     if answer.kind == "resolve-only":
         for organization, believed in keys.items():
             for key in believed:

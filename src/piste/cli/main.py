@@ -14,6 +14,11 @@ from piste.lib.errors import PisteError, UsageError
 
 _INTERRUPTED: Final = 130  # as shells report a program that SIGINT ended
 
+# What is wrong with a path that somebody gave, not with this program.
+_MISPLACED: Final = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+)
+
 # Verb, place, and the one line that `piste --help` shows.
 _VERBS: Final = (
     ("publish", "piste.cli.publish:publish", "Build a flake's outputs, push them, make a release."),
@@ -114,13 +119,23 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _called(arguments: list[str]) -> str:
+    """The command that was meant, without its arguments: `piste org upstream add`."""
+    app, words = make_app(), ["piste"]
+    for word in arguments:
+        if word.startswith("-") or word not in app:
+            break
+        app = app[word]
+        words.append(word)
+    return " ".join(words)
+
+
 def as_problem(error: Exception, arguments: list[str]) -> PisteError | None:
     """The error that a person is shown for any exception; None where a trace is asked for."""
     if isinstance(error, CycloptsError):
         error = UsageError("usage", str(error))
     if isinstance(error, UsageError) and error.hint is None:
-        verb = next((word for word in arguments if not word.startswith("-")), "")
-        error.hint = f"`{f'piste {verb}'.strip()} --help` explains the command."
+        error.hint = f"`{_called(arguments)} --help` explains the command."
     if isinstance(error, PisteError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -129,6 +144,12 @@ def as_problem(error: Exception, arguments: list[str]) -> PisteError | None:
             "disk-full",
             f"There is no space left on the disk{place}. Nothing was left half done.",
             hint="Make room (for the store: `nix-collect-garbage`), or set TMPDIR to a larger folder.",
+        )
+    if isinstance(error, OSError) and error.errno in _MISPLACED and error.filename:
+        return PisteError(
+            "file-not-usable",
+            f"{os.fsdecode(error.filename)} can't be used: {error.strerror}.",
+            hint="Check the path, and whether this user may read or write there.",
         )
     if "PISTE_DEBUG" in os.environ:
         return None

@@ -34,6 +34,16 @@ _ENVIRONMENT: Final = (
     ("PISTE_DEBUG", "Set: an unexpected error shows its trace."),
 )
 
+# What zsh's script lacks: a call, where it is loaded from fpath as `_piste`; a name, where it is sourced.
+_LAST: Final = {
+    "zsh": """
+if [[ $funcstack[1] == _piste ]]; then
+  _cyclopts_piste "$@"
+else
+  compdef _cyclopts_piste piste
+fi"""
+}
+
 
 def completion(
     shell: Annotated[Shell | None, Parameter(name="SHELL", help="bash, zsh or fish; else your own.")] = None,
@@ -45,12 +55,14 @@ def completion(
 
         piste completion bash > ~/.local/share/bash-completion/completions/piste
 
+        piste completion zsh > ~/.zfunc/_piste      # with ~/.zfunc in fpath, before compinit
+
         piste completion fish > ~/.config/fish/completions/piste.fish
     """
     name = shell or Path(os.environ.get("SHELL", "")).name
     for known in ("bash", "zsh", "fish"):
         if name == known:
-            show.line(_whole_app().generate_completion(prog_name="piste", shell=known))
+            show.line(_whole_app().generate_completion(prog_name="piste", shell=known) + _LAST.get(known, ""))
             return
     raise UsageError("usage", f"There is no completion for {name or 'an unknown shell'}: bash, zsh or fish.")
 
@@ -106,7 +118,7 @@ def _command(name: str, verb: App) -> Iterator[str]:
     yield f".SS {_escape(name)} {words} [\\fIOPTION\\fR]...".replace("  ", " ")
     yield from _text(verb.help or inspect.getdoc(verb.default_command) or "")
     for argument in arguments:
-        names = ", ".join(_escape(text) for text in argument.names if not text.startswith("--no-"))
+        names = ", ".join(_escape(text) for text in argument.names)
         required = " (required)" if argument.required else ""
         yield from (".TP", rf"\fB{names}\fR", _escape((argument.parameter.help or "").strip() + required))
 
@@ -132,4 +144,5 @@ def _list(title: str, rows: tuple[tuple[str, str], ...]) -> Iterator[str]:
 
 def _escape(text: str) -> str:
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
+    escaped = "".join(one if one.isascii() else f"\\[u{ord(one):04X}]" for one in escaped)
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped

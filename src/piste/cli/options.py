@@ -17,7 +17,10 @@ Hub = Annotated[
 ]
 TokenFile = Annotated[
     Path | None,
-    Parameter(name="--token-file", help="File that holds the token; else what `piste login` stored."),
+    Parameter(
+        name="--token-file",
+        help="File that holds the token; else PISTE_TOKEN, PISTE_TOKEN_FILE, or what `piste login` stored.",
+    ),
 ]
 Json = Annotated[
     bool, Parameter(name="--json", negative="", help="Print the result as JSON on standard output.")

@@ -52,9 +52,8 @@ def show_one(name: Name, /, *, hub: Hub = None, token_file: TokenFile = None, as
     if as_json:
         show.data(found)
         return
-    show.fields({"name": found.name, "created": show.moment(found.created_at)})
-    for key in found.public_keys:
-        show.fields({"key": key})
+    created = show.moment(found.created_at)
+    show.fields({"name": found.name, "created": created, "key": found.public_keys})
 
 
 @app.command
@@ -106,7 +105,13 @@ def add(
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Trust a cache: what it holds is pinned to it, and hosts fetch it from there."""
+    """Trust a cache: what it holds is pinned to it, and hosts fetch it from there.
+
+    For example:
+
+        piste org upstream add acme https://cache.nixos.org \\
+            cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=
+    """
     if not keys:
         raise UsageError(
             "usage", "At least one public key of the cache is needed.", hint="KEY has the form NAME:BASE64."

@@ -133,10 +133,14 @@ def _show(outcome: Outcome) -> None:
         f"Uploaded {outcome.paths_uploaded} paths ({show.size(outcome.bytes_uploaded)}); "
         f"{outcome.paths_present} were there or are pinned. {total}."
     )
+    release = f"{outcome.flake_name} {outcome.flake_version}"
     if outcome.release_id is None:
-        show.say(f"Staged {len(outcome.outputs)} outputs of {outcome.flake_name} {outcome.flake_version}.")
+        show.say(f"Staged for {release}; outputs: {len(outcome.outputs)}.")
         return
-    show.say(f"Released {len(outcome.outputs)} outputs of {outcome.flake_name} {outcome.flake_version}.")
+    if outcome.created:
+        show.say(f"Released {release}; outputs: {len(outcome.outputs)}.")
+    else:
+        show.say(f"{release} was published before, with this same content.")
     show.line(outcome.flakeref_exact or "")
 
 

@@ -20,8 +20,8 @@ def resolve(
 ) -> None:
     """Print the store path of a reference.
 
-    Nothing is downloaded. The highest version that the requirement allows is chosen; a yanked one
-    only where it is named exactly.
+    Nothing is downloaded. The highest version that the requirement allows is chosen; a yanked one is
+    not, even where it is named exactly.
 
     For example:
 

@@ -77,12 +77,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
-def fields(pairs: Mapping[str, str | None]) -> None:
-    """Names and values, one a line; what is absent is left out."""
+def fields(pairs: Mapping[str, str | Sequence[str] | None]) -> None:
+    """Names and values, one a line, several of one name each with it; what is absent is left out."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        if value is not None:
-            sys.stdout.write(f"{name.ljust(width)}  {value}\n")
+        for one in [value] if isinstance(value, str) else value or ():
+            sys.stdout.write(f"{name.ljust(width)}  {one}\n")
 
 
 def moment(microseconds: int | None) -> str | None:
@@ -138,15 +138,19 @@ def interactive() -> bool:
 
 
 def _readable(value: Any) -> Any:
-    """Microseconds in fields named `…_at` become text."""
+    """Microseconds in fields named `…_at` or `since` become text."""
     if isinstance(value, list):
         return [_readable(item) for item in value]
     if isinstance(value, dict):
         return {
-            name: moment(item) if name.endswith("_at") and isinstance(item, int) else _readable(item)
+            name: moment(item) if _is_moment(name) and isinstance(item, int) else _readable(item)
             for name, item in value.items()
         }
     return value
+
+
+def _is_moment(name: str) -> bool:
+    return name.endswith("_at") or name == "since"
 
 
 def _paint(text: str, code: str) -> str:
@@ -200,7 +204,8 @@ class BarProgress(PlainProgress):
             TransferSpeedColumn,
         )
 
-        columns = (TextColumn("{task.fields[paths]} paths"), BarColumn(), DownloadColumn())
+        # A bar of 20, so that all of it fits into 80 columns.
+        columns = (TextColumn("{task.fields[paths]} paths"), BarColumn(20), DownloadColumn())
         self._bar = Progress(
             *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
         )

@@ -18,8 +18,8 @@ app = App(
 
     For example, for a host that may run one configuration and read nothing else:
 
-        piste token create --kind resolve-only --org acme --project acme/web --requirement 1
-        --attribute nixosConfigurations.web --description web-1 --expires 90d
+        piste token create --kind resolve-only --org acme --project acme/web \\
+            --requirement 1 --attribute nixosConfigurations.web --description web-1
     """,
 )
 
@@ -29,7 +29,7 @@ Org = Annotated[str, Parameter(name="--org", help="The organization that the tok
 @app.command
 def create(
     *,
-    kind: Annotated[Literal["user", "device", "resolve-only"], Parameter(help="What it may do.")],
+    kind: Annotated[Literal["user", "resolve-only"], Parameter(help="What it may do.")],
     org: Org,
     description: Annotated[str, Parameter(help="What it is for; shown in lists.")],
     project: Annotated[
@@ -38,7 +38,9 @@ def create(
     requirement: Annotated[str | None, Parameter(help="Versions that it may resolve.")] = None,
     attribute: Annotated[str | None, Parameter(help="The one output that it may resolve.")] = None,
     min_version: Annotated[str | None, Parameter(help="No version below this one.")] = None,
-    expires: Annotated[str | None, Parameter(help="How long it holds, such as 90d.")] = None,
+    expires: Annotated[
+        str | None, Parameter(help="How long it holds, such as 30d; else 90d, a resolve-only token a year.")
+    ] = None,
     person: Annotated[str | None, Parameter(help="For whom a user token is; else for you.")] = None,
     hub: Hub = None,
     token_file: TokenFile = None,
@@ -48,6 +50,13 @@ def create(
 
     `user` may what the person may; `device` reads the organization's projects and caches; `resolve-only`
     resolves one output of one project under one requirement, and reads that closure, nothing else.
+
+    For example:
+
+        piste token create --kind user --org acme --description CI --expires 90d
+
+        piste token create --kind resolve-only --org acme --project acme/web \\
+            --requirement 1 --attribute nixosConfigurations.web --description web-1
     """
     bound = {"--project": project, "--requirement": requirement, "--attribute": attribute}
     if kind == "resolve-only":

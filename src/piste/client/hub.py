@@ -147,7 +147,7 @@ class HubConnection:
         try:
             response = self._attempt(method, target, body, sent, again)
             if response.status >= 400:
-                raise self._error(response.status, response.read(1 << 20))
+                raise self._error(response.status, response.read(1 << 20), target)
             if response.status >= 300:
                 raise PisteError(
                     "bad-answer",
@@ -210,8 +210,12 @@ class HubConnection:
                 hint="Is it the address of a Piste hub, and is this command as new as the hub?",
             ) from error
 
-    def _error(self, status: int, data: bytes) -> PisteError:
-        return answer_error(self.url, status, data, logged_in=self.logged_in)
+    def _error(self, status: int, data: bytes, target: str) -> PisteError:
+        error = answer_error(self.url, status, data, logged_in=self.logged_in)
+        if error.ref == "not-found":
+            # The hub does not say what it was asked for, since it says the same of what is there and hidden.
+            error.context.setdefault("asked for", target)
+        return error
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         return unreachable(self.url, error)
@@ -274,6 +278,12 @@ def unreachable(url: str, error: Exception) -> UnreachableError:
             "hub-certificate",
             f"The certificate of {url} is not trusted: {error.verify_message}.",
             hint="Check the address; set SSL_CERT_FILE if the hub's certificate is your own.",
+        )
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return UnreachableError(
+            "hub-unreachable",
+            f"What listens at {url} does not speak TLS.",
+            hint="A hub on this machine has an address with http://, unless it was given --tls-cert.",
         )
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return UnreachableError(

@@ -6,6 +6,7 @@ user's builds get at the token.
 """
 
 import os
+import pwd
 import re
 import stat
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from piste.lib.files import write_atomically, write_secret
 
 _USER: Final = "piste"
 _KEYS: Final = ("trusted-public-keys", "extra-trusted-public-keys")
+_DAEMON: Final = Path("/nix/var/nix/daemon-socket/socket")
 _WORD: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
 
 
@@ -39,8 +41,9 @@ def teach(address: HubAddress, token: str, keys: Sequence[str]) -> list[Path]:
     conf = nix_conf()
     text = _read(conf)
     netrc, named = _netrc_of(conf, text)
-    new_netrc = _with_machine(netrc, _read(netrc), address.host, token)
-    additions = [f"netrc-file = {netrc}"] if not named else []
+    shared = is_shared(conf)
+    new_netrc = None if shared else _with_machine(netrc, _read(netrc), address.host, token)
+    additions = [f"netrc-file = {netrc}"] if not named and not shared else []
     if missing := _missing_keys(conf, text, keys):
         additions.append(f"extra-trusted-public-keys = {' '.join(missing)}")
     changed = []
@@ -66,6 +69,12 @@ def forget(address: HubAddress, token: str) -> list[Path]:
             write_secret(netrc.resolve(), (text[: entry.start] + text[entry.end :].lstrip("\n")).encode())
             return [netrc]
     return []
+
+
+def is_shared(conf: Path) -> bool:
+    """Whether Nix's daemon reads this file too: with a token in it, every user's builds could use that."""
+    daemons = Path(pwd.getpwuid(0).pw_dir) / ".config/nix/nix.conf"
+    return _DAEMON.exists() and conf.resolve() == daemons.resolve()
 
 
 def nix_conf() -> Path:

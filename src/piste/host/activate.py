@@ -7,6 +7,7 @@ away.
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import msgspec
 
 from piste.host.place import LINKS, Host, user_name
 from piste.host.records import Action, Kind, Watcher
-from piste.host.verify import is_active, runs_systemd
+from piste.host.verify import description, is_active, runs_systemd
 from piste.lib import process
 from piste.lib.errors import BlockedError, PisteError, UsageError
 from piste.lib.files import write_atomically
@@ -152,10 +153,17 @@ def command(configuration: Configuration, action: Action) -> list[str]:
     return [f"{path}/activate"]
 
 
-def still_running(host: Host, state: Path) -> bool:
+def other_switch(host: Host, kind: Kind) -> str | None:
+    """What runs at this moment in the unit that we would need, whoever began it; None if it is free."""
+    if kind is not Kind.NIXOS or not _in_unit(host) or not is_active(UNIT):
+        return None
+    return description(UNIT)
+
+
+def still_running(host: Host, kind: Kind, state: Path) -> bool:
     """Whether an activation runs at this moment, though the deployment that began it may be gone."""
-    if _in_unit(host):
-        return is_active(f"{UNIT}.service")
+    if kind is Kind.NIXOS and _in_unit(host):
+        return is_active(UNIT)
     try:
         pid, born = _note(state).read_text().split()
     except (OSError, ValueError):
@@ -192,7 +200,11 @@ def _run_in_unit(configuration: Configuration, action: Action, log: Path) -> int
         f"--property=StandardError=append:{log}",
         *command(configuration, action),
     ]
-    return process.run_apart(argv, log, env=process.environment())
+    status = process.run_apart(argv, log, env=process.environment())
+    # What waited may have been killed, or somebody was faster by a moment: nothing is done beside a switch.
+    while status != 0 and is_active(UNIT):
+        time.sleep(_LOOK)
+    return status
 
 
 def _environment(configuration: Configuration, action: Action) -> Mapping[str, str]:

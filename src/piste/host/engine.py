@@ -81,17 +81,17 @@ def recover(host: Host, journal: Journal, writer: Writer, watcher: Watcher) -> D
     left = journal.interrupted()
     if left is None:
         return None
-    if still_running(host, journal.folder):
+    early = left.state in (State.RECEIVED, State.AUTHORISED, State.PLANNED, State.FETCHED)
+    if early or left.kind is None or left.store_path is None:
+        return writer.move(
+            left, State.FINISHED, result=Result.FAILED, reason="Interrupted before anything was changed."
+        )
+    if still_running(host, left.kind, journal.folder):
         raise BlockedError(
             "activation-running",
             "An activation that was begun before still runs on this host.",
             hint="Try again when it has ended. Where systemd runs, `systemctl status"
             " nixos-rebuild-switch-to-configuration` shows it.",
-        )
-    early = left.state in (State.RECEIVED, State.AUTHORISED, State.PLANNED, State.FETCHED)
-    if early or left.kind is None or left.store_path is None:
-        return writer.move(
-            left, State.FINISHED, result=Result.FAILED, reason="Interrupted before anything was changed."
         )
     watcher.warn(f"The deployment of {left.reference or left.store_path} was interrupted while {left.state}.")
     target = Configuration(host, left.kind, left.store_path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin
 
 from piste.client.api import HubClient
+from piste.host.bundles import Parts, address, group
 from piste.host.place import Host
 from piste.host.plan import estimate, make_plan
 from piste.host.records import Authorised, Fetched, Moved, Plan, Watcher
@@ -107,12 +108,13 @@ class Fetching:
         count = self._paths_total = len(plan.missing)
         self._bytes_total = plan.bytes_to_fetch
         self._watcher.step(f"Fetching {count} path{'s' if count != 1 else ''}")
-        wanted = list(_wanted(authorised, plan))
+        groups = group(plan.sources, plan.missing)
+        wanted = [_wanted(authorised, plan, places) for places in groups]
         with Supply(
             wanted, authorised.resolution.token, lambda: self._renew(authorised), self._count
         ) as supply:
             try:
-                self.daemon().add_multiple(count, self._items(plan, supply.take))
+                self.daemon().add_multiple(count, self._items(plan, groups, supply.take))
             except PisteError as error:
                 self._discard_halves(plan)
                 raise _explained(error) from error
@@ -121,12 +123,19 @@ class Fetching:
                 raise
         return self._bytes
 
-    def _items(self, plan: Plan, take: Callable[[int], Iterator[bytes]]) -> Iterator[Item]:
-        for order, place in enumerate(plan.missing):
-            info = path_info(plan.manifest, plan.sources[place], place)
-            yield info, unpack(take(order), plan.sources[place].compression, info)
-            self._paths += 1
-            self._tell()
+    def _items(
+        self, plan: Plan, groups: list[list[int]], take: Callable[[int], Iterator[bytes]]
+    ) -> Iterator[Item]:
+        for order, places in enumerate(groups):
+            parts = Parts(take(order))
+            for place in places:
+                source = plan.sources[place]
+                info = path_info(plan.manifest, source, place)
+                last = place == places[-1]
+                pieces = parts.remainder() if last else parts.part(source.file_size or 0)
+                yield info, unpack(pieces, source.compression, info)
+                self._paths += 1
+                self._tell()
 
     def _check_space(self, plan: Plan) -> None:
         """Refuse what can't fit before it is downloaded: Nix would read all of it before it says so.
@@ -181,17 +190,18 @@ def path_info(manifest: Manifest, source: NarSource, place: int) -> PathInfo:
     )
 
 
-def _wanted(authorised: Authorised, plan: Plan) -> "Iterator[Wanted]":
+def _wanted(authorised: Authorised, plan: Plan, places: list[int]) -> "Wanted":
+    """What to ask for to get the NARs of these places."""
     from piste.host.supply import Wanted
 
     base = authorised.resolution.cache_url.rstrip("/") + "/"
-    for place in plan.missing:
-        source = plan.sources[place]
-        url = urljoin(base, source.url)
-        # The token is for the hub's own cache: an upstream has no business with it.
-        yield Wanted(
-            url, source.file_size, estimate(plan.manifest, plan.sources, place), url.startswith(base)
-        )
+    size = sum(estimate(plan.manifest, plan.sources, place) for place in places)
+    if len(places) > 1:
+        return Wanted(base + address(authorised.statement.manifest, places), size, size, True)
+    source = plan.sources[places[0]]
+    url = urljoin(base, source.url)
+    # The token is for the hub's own cache: an upstream has no business with it.
+    return Wanted(url, source.file_size, size, url.startswith(base))
 
 
 def _explained(error: PisteError) -> PisteError:

@@ -131,10 +131,17 @@ class Writer:
 
     def _append(self, event: Event) -> None:
         new = not self._path.exists()
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(event) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        rest = memoryview(msgspec.json.encode(event) + b"\n")
+        with self._path.open("ab", buffering=0) as file:
+            end = os.fstat(file.fileno()).st_size
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                # A full disk took a part of the line; what is written next must not be glued to it.
+                os.ftruncate(file.fileno(), end)
+                raise
         if new:
             sync_folder(self._path.parent)
 

@@ -4,19 +4,20 @@ Shared by whatever brings a host to a store path that is in its store: apply, ro
 a crash. Each step is in the journal before it is taken.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from piste.client.credentials import Credential
-from piste.host.activate import Configuration, activate, check_inhibitors
+from piste.host.activate import Configuration, activate, check_inhibitors, other_switch
 from piste.host.commit import commit, restore
 from piste.host.journal import Writer
 from piste.host.place import Host
 from piste.host.records import Action, Deployment, Kind, Result, State, Watcher
 from piste.host.stopwatch import Stopwatch
-from piste.host.verify import activation_failed, failing_units, try_reach_hub
+from piste.host.verify import activation_failed, failing_units, settled_failures, try_reach_hub
 from piste.lib.errors import BlockedError, PisteError
 
 # Statuses of switch-to-configuration with which it has changed nothing.
@@ -50,6 +51,9 @@ class Switch:
 
     def perform(self, action: Action) -> Deployment:
         """Do what was asked for, to its end; the deployment says which."""
+        if (other := other_switch(self.host, self.kind)) is not None:
+            reason = f"Another switch is under way on this host ({other}); try again when it has ended."
+            return self._finish(Result.BLOCKED, reason=reason)
         if action is Action.DRY_ACTIVATE:
             return self._dry_activate()
         running = self.host.running(self.kind)
@@ -116,6 +120,7 @@ class Switch:
         failing = failing_units(self.host)
         self._move(State.TESTING, failing_before=sorted(failing), **before)
         self.watcher.step(f"Activating {self.target.store_path}")
+        began = time.monotonic()
         with self.seconds.step("activate"):
             status = activate(self.target, Action.TEST, self.log, self.watcher)
         if status in _BLOCKED and self.host.running(self.kind) == before["previous"]:
@@ -123,11 +128,11 @@ class Switch:
         self._move(State.VERIFYING)
         self.watcher.step("Verifying")
         with self.seconds.step("verify"):
-            trouble, newly_failed = self._trouble(status, failing)
+            trouble, newly_failed = self._trouble(status, failing, began)
         return None if trouble is None else self.go_back(trouble, newly_failed)
 
-    def _trouble(self, status: int, failing: frozenset[str]) -> tuple[str | None, list[str]]:
-        after = failing_units(self.host)
+    def _trouble(self, status: int, failing: frozenset[str], began: float) -> tuple[str | None, list[str]]:
+        after = settled_failures(self.host, began, failing)
         newly = sorted(after - failing)
         if activation_failed(status, failing, after):
             units = f" These units fail now and did not before: {', '.join(newly)}." if newly else ""
@@ -145,15 +150,17 @@ class Switch:
         except PisteError as error:
             wrong.append(error.message)
         try:
+            began = time.monotonic()
             status = activate(previous, Action.TEST, self.log, self.watcher)
-            wrong += self._wrong_again(previous, status)
+            wrong += self._wrong_again(previous, status, began)
         except PisteError as error:
             wrong.append(error.message)
         return " ".join(wrong) or None
 
-    def _wrong_again(self, previous: Configuration, status: int) -> Iterator[str]:
-        after = failing_units(self.host)
-        if activation_failed(status, frozenset(self.deployment.failing_before), after):
+    def _wrong_again(self, previous: Configuration, status: int, began: float) -> Iterator[str]:
+        before = frozenset(self.deployment.failing_before)
+        after = settled_failures(self.host, began, before)
+        if activation_failed(status, before, after):
             units = f"; failing units: {', '.join(sorted(after))}" if after else ""
             yield f"The activation ended with status {status}{units}."
         running = self.host.running(self.kind)

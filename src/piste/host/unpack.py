@@ -55,5 +55,5 @@ def _corrupt(info: PathInfo, reason: str) -> PisteError:
         "nar-corrupt",
         f"The NAR of {info.path} is not what the release promises: {reason}.",
         hint="Nothing of it was kept. If it stays so, the hub's operator can look with `piste hub check"
-        " --rehash`.",
+        " --contents`.",
     )

@@ -18,6 +18,8 @@ UNITS_FAILED: Final = 4  # the exit status of switch-to-configuration that speak
 _ASK: Final = 30.0  # seconds that systemd may take for an answer
 _REACH: Final = 30.0  # seconds that the network may take to come back after a switch
 _PAUSE: Final = 1.0
+_SETTLE: Final = 1.0  # seconds that a service which was just started has to last
+_LOOK: Final = 0.1
 
 
 def runs_systemd() -> bool:
@@ -35,6 +37,37 @@ def failing_units(host: Host) -> frozenset[str]:
     return frozenset(
         unit for unit, _, active, sub, *_ in columns if active == "failed" or "auto-restart" in sub
     )
+
+
+def settled_failures(host: Host, since: float, before: frozenset[str]) -> frozenset[str]:
+    """The failing units after an activation that began at `since`, by the monotonic clock.
+
+    For systemd a plain service has started well once its process is there, which may end at once: where one
+    was started, the units are watched until it has lasted, or until one fails that did not before.
+    """
+    until = _last_start(host, since) + _SETTLE
+    while True:
+        failing = failing_units(host)
+        if failing - before or time.monotonic() > until:
+            return failing
+        time.sleep(_LOOK)
+
+
+def _last_start(host: Host, since: float) -> float:
+    """When a service was started for the last time; long ago where none was since then."""
+    if not host.is_whole_machine or not runs_systemd():
+        return -_SETTLE
+    name = "ActiveEnterTimestampMonotonic"
+    shown = process.run(["systemctl", "show", f"--property={name}", "*.service"], timeout=_ASK).text
+    values = [line.removeprefix(f"{name}=") for line in shown.splitlines()]
+    starts = [int(value) / 1_000_000 for value in values if value.isdecimal()]
+    return max((start for start in starts if start > since), default=-_SETTLE)
+
+
+def description(unit: str) -> str:
+    """What a unit says that it is; for a transient one its command."""
+    argv = ["systemctl", "show", "--property=Description", "--value", unit]
+    return process.run(argv, timeout=_ASK, check=False).text.strip() or unit
 
 
 def is_active(unit: str) -> bool:

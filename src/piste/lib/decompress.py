@@ -13,6 +13,9 @@ from typing import Final, Protocol
 from piste.lib.zstd import zstd
 
 PIECE: Final = 256 * 1024
+# Frames in a row that hold nothing. Writers make one or two of them (an empty file, a table of contents); an
+# endless number of them would pass every limit on plain bytes.
+EMPTY_FRAMES: Final = 1000
 # 8 MiB of window: level 19 of a stock client. A frame that wants more is refused, since every upload holds
 # its own.
 ZSTD_WINDOW_LOG: Final = 23
@@ -68,6 +71,7 @@ class Members:
         self._failures = failures
         self._member: _Member | None = None
         self._any = False
+        self._empty = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -77,6 +81,7 @@ class Members:
             data = b""
             while True:
                 if piece:
+                    self._empty = 0
                     yield piece
                 if self._member.eof or self._member.needs_input:
                     break
@@ -84,12 +89,18 @@ class Members:
             if self._member.eof:
                 data = self._member.unused_data
                 self._member = None
+                self._count_empty()
 
     def _step(self, member: _Member, data: bytes) -> bytes:
         try:
             return member.decompress(data, PIECE)
         except self._failures as error:
             raise DecompressError(str(error)) from error
+
+    def _count_empty(self) -> None:
+        self._empty += 1
+        if self._empty > EMPTY_FRAMES:
+            raise DecompressError(f"more than {EMPTY_FRAMES} frames in a row hold nothing")
 
     def finish(self) -> None:
         if self._member is not None or not self._any:

@@ -45,7 +45,7 @@ def build(
     """Build what is not in the store yet; those of `outputs` that are there in the end."""
     absent = _absent(daemon, outputs)
     if absent and wish.build:
-        progress.step(f"Building {len(absent)} outputs")
+        progress.step(f"Building {len(absent)} of {len(outputs)} outputs")
         wanted = sorted({drv for output in absent for drv in output.derivations})
         completed = nix_build.realise(store, wanted, on_line=progress.line) if wanted else None
         absent = _absent(daemon, outputs)

@@ -70,6 +70,7 @@ class Outcome:
     flakeref_at_least: str | None = None
     flakeref_exact: str | None = None
     release_id: str | None = None
+    created: bool | None = None  # False where the same content had been published before
     outputs: dict[str, str] = field(default_factory=dict)
     paths_uploaded: int = 0
     bytes_uploaded: int = 0

@@ -35,7 +35,7 @@ from piste.wire.publication import (
 )
 from piste.wire.releases import NewProject
 
-_DECLARED_AT_ONCE = 20_000  # paths; 64 MiB is the most that the hub takes
+_DECLARED_AT_ONCE = 5_000  # paths; 32 MiB is the most that the hub takes
 
 
 def publish(
@@ -87,6 +87,10 @@ class _Publishing:
                 item for item in evaluation.broken if item.attribute not in self._wish.attributes
             ]
             build.report_broken(self._wish, chosen_broken, self._progress)
+            if not evaluation.outputs:
+                self._progress.warn(
+                    "No output of the standard kinds was found: the release will hold the source alone."
+                )
         with Daemon(self._store) as daemon:
             with self._timed("build"):
                 built = build.build(self._store, daemon, self._wish, chosen, self._progress)
@@ -216,9 +220,12 @@ class _Publishing:
         pins = upstream.find_pins(missing, upstream.by_key(known, self._publication.upstreams))
         if not pins:
             return names
-        declaration = Declaration([_declared(info, *pin) for info, pin in pins.items()])
-        pinned = {info.path.base_name for info in pins}
-        return names - pinned | set(self._declare_part(declaration).missing)
+        declared = [_declared(info, *pin) for info, pin in pins.items()]
+        left = names - {info.path.base_name for info in pins}
+        for start in range(0, len(declared), _DECLARED_AT_ONCE):
+            part = Declaration(declared[start : start + _DECLARED_AT_ONCE])
+            left |= set(self._declare_part(part).missing)
+        return left
 
     def _upload(self, missing: Sequence[PathInfo]) -> int:
         # Paths of the same content are one NAR.
@@ -253,6 +260,7 @@ class _Publishing:
         outcome.flakeref_at_least = published.flakeref_at_least
         outcome.flakeref_exact = published.flakeref_exact
         outcome.release_id = published.release_id
+        outcome.created = published.created
         outcome.outputs = published.outputs
 
     def _try_abandon(self) -> None:

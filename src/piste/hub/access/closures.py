@@ -34,8 +34,10 @@ _SETTLE_SECONDS: Final = 60
 
 @dataclass(frozen=True)
 class ClosureContents:
-    """What a manifest lists: hash parts of store paths, and hashes of NARs (`sha256:<nix32>`)."""
+    """What a manifest lists: hash parts of store paths (also in its order), and hashes of NARs
+    (`sha256:<nix32>`)."""
 
+    listed: tuple[str, ...]
     hash_parts: frozenset[str]
     nar_hashes: frozenset[str]
 
@@ -169,8 +171,10 @@ class ClosureTokens:
 
 def _contents(data: bytes, manifest: str) -> ClosureContents:
     paths = decode_manifest(data, manifest).paths
+    listed = tuple(entry.path[:32] for entry in paths)
     return ClosureContents(
-        hash_parts=frozenset(entry.path[:32] for entry in paths),
+        listed=listed,
+        hash_parts=frozenset(listed),
         nar_hashes=frozenset(entry.nar_hash for entry in paths),
     )
 

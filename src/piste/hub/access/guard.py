@@ -7,7 +7,7 @@ import msgspec
 
 from piste.hub.access import queries, requirement_rule
 from piste.hub.access.closures import ClosureTokens
-from piste.hub.access.records import Actor, Kind, Organization, Permission, Project, Resource
+from piste.hub.access.records import Actor, Kind, Organization, Permission, Project, Reach, Resource
 from piste.hub.access.rules import decide, permissions_of
 from piste.hub.db.base import Database
 from piste.hub.errors import HubError, not_found
@@ -77,14 +77,22 @@ class Guard:
         found = await queries.projects_by_id(self._database, msgspec.json.encode(ids).decode())
         return [project for project in found if self._at_root(actor, project)]
 
+    def reach(self, actor: Actor) -> Reach:
+        """What a look-up at the root address may touch, so that its time tells nothing of the rest. Whether
+        the actor may read what it finds is for `readable_projects` to say."""
+        return Reach(
+            everything=actor.superuser and actor.organization is None,
+            organizations=sorted(self._own(actor)),
+            project=actor.closure.project if actor.closure is not None else "",
+        )
+
     async def organizations_of(self, actor: Actor) -> list[Organization]:
         """The organizations that an actor belongs to; all of them for a superuser that is not confined."""
         if actor.superuser and actor.organization is None:
             found = await queries.all_organizations(self._database)
         else:
-            ids = {*actor.roles, *([actor.organization] if actor.organization else [])}
-            own = [each for each in ids if permissions_of(actor, each)]
-            found = await queries.organizations_by_id(self._database, msgspec.json.encode(own).decode())
+            own = msgspec.json.encode(self._own(actor)).decode()
+            found = await queries.organizations_by_id(self._database, own)
         return sorted(found, key=lambda each: each.name.lower())
 
     async def visible_projects(self, actor: Actor, organization: Organization | None = None) -> list[Project]:
@@ -122,6 +130,11 @@ class Guard:
             binding.requirement, requirement, version, binding.minimum_version
         ):
             raise _requirement_not_allowed(binding.requirement, binding.minimum_version)
+
+    def _own(self, actor: Actor) -> list[str]:
+        """Organizations (ids) in which a person may something; not all of a superuser's."""
+        ids = {*actor.roles, *([actor.organization] if actor.organization else [])}
+        return [each for each in ids if permissions_of(actor, each)]
 
     def _at_root(self, actor: Actor, project: Project) -> bool:
         if not self.may(actor, Permission.CACHE_READ, project):

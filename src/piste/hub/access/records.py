@@ -75,6 +75,14 @@ class Actor(msgspec.Struct, frozen=True):
     expires_at: int | None = None
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """Which projects an actor's look-ups over the whole hub touch: the public ones, and these."""
+
+    everything: bool = False
+    organizations: list[str] = []  # ids
+    project: str = ""  # id
+
+
 class Organization(msgspec.Struct, frozen=True):
     id: str
     name: str

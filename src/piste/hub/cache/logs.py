@@ -86,7 +86,7 @@ async def take_log(
     compression = _ENCODINGS.get(encoding.strip().lower())
     if compression is None:
         raise HubError("bad-request", f"The hub can't read logs with Content-Encoding {encoding[:50]}.")
-    async with services.workers.place():
+    async with services.workers.place(project.organization):
         intake = _LogIntake(services.objects.spool, compression)
         await services.workers.pump(body, intake)
         key = await services.workers.run(intake.finish)

@@ -39,7 +39,7 @@ async def take_nar(
             f"The hub can't read NARs that are compressed as {file.suffix}.",
             hint="Push with ?compression=zstd at the end of the cache's address.",
         )
-    async with services.workers.place():
+    async with services.workers.place(project.organization):
         if compression == "none":
             compression, body = await _looked_into(body)
         intake = Intake(services.objects.spool, compression=compression)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from piste.hub.access.records import Reach
 from piste.hub.cache.keep import KeptNar
 from piste.hub.cache.records import NewPath, StoredPath
 from piste.hub.db.base import Connection, Database, Row, decode
@@ -18,6 +19,12 @@ _PATH_IN_ORGANIZATION = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.
     FROM project q CROSS JOIN json_each($2) j CROSS JOIN path_info p
     WHERE q.organization = $1 AND p.project = q.id AND p.hash_part = j.value"""
 
+# What others have is left out here already, not after it was read: the time that takes would tell of it.
+_IN_REACH = """ JOIN project q ON q.id = p.project
+    WHERE (q.visibility = 'public' OR $2 OR q.id = $4
+        OR q.organization IN (SELECT value FROM json_each($3)))"""
+_PATH_IN_REACH = _PATH + _IN_REACH
+
 
 def as_json(values: Sequence[str]) -> str:
     """A list as one parameter, for `IN (SELECT value FROM json_each($n))`."""
@@ -29,9 +36,10 @@ async def path_of_project(database: Database, project: str, hash_part: str) -> S
     return None if row is None else decode(row, StoredPath)
 
 
-async def paths_by_hash_part(database: Database, hash_part: str) -> list[StoredPath]:
-    """In every project that has it, the oldest first."""
-    rows = await database.all(_PATH + " WHERE p.hash_part = $1 ORDER BY p.created_at, p.project", hash_part)
+async def paths_by_hash_part(database: Database, hash_part: str, reach: Reach) -> list[StoredPath]:
+    """In every project within reach that has it, the oldest first."""
+    sql = _PATH_IN_REACH + " AND p.hash_part = $1 ORDER BY p.created_at, p.project"
+    rows = await database.all(sql, hash_part, *_reach(reach))
     return [decode(row, StoredPath) for row in rows]
 
 
@@ -51,10 +59,14 @@ async def paths_of_organization(
     return [decode(row, StoredPath) for row in rows]
 
 
-async def paths_by_nar(database: Database, nar_hash: str) -> list[StoredPath]:
-    """Every path of every project that has this NAR."""
-    rows = await database.all(_PATH + " WHERE p.nar_hash = $1", nar_hash)
+async def paths_by_nar(database: Database, nar_hash: str, reach: Reach) -> list[StoredPath]:
+    """Every path of every project within reach that has this NAR."""
+    rows = await database.all(_PATH_IN_REACH + " AND p.nar_hash = $1", nar_hash, *_reach(reach))
     return [decode(row, StoredPath) for row in rows]
+
+
+def _reach(reach: Reach) -> tuple[bool, str, str]:
+    return reach.everything, as_json(reach.organizations), reach.project
 
 
 async def paths_of_project_by_nar(database: Database, project: str, nar_hash: str) -> list[StoredPath]:
@@ -77,11 +89,15 @@ async def nar(database: Database, nar_hash: str) -> KeptNar | None:
 
 
 async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) -> None:
-    """The first row of a NAR stays."""
+    """A row that is there is written again: that describes the file that lies there now, and keeps the
+    collection of garbage from taking the row before this transaction is through.
+    """
     await connection.many(
         """INSERT INTO nar (nar_hash, nar_size, file_hash, file_size, created_at) VALUES ($1, $2, $3, $4, $5)
-           ON CONFLICT (nar_hash) DO NOTHING""",
-        [(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars],
+           ON CONFLICT (nar_hash)
+           DO UPDATE SET file_hash = excluded.file_hash, file_size = excluded.file_size""",
+        # In one order, so that two uploads of the same NARs wait for one another and don't deadlock.
+        sorted((nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars),
     )
 
 

@@ -35,7 +35,8 @@ async def path_of(services: Services, actor: Actor, project: Project | None, tex
         if not await services.guard.may_read_path(actor, project, hash_part):
             raise not_found(OUTSIDE)
         return await queries.path_of_project(services.database, project.id, hash_part)
-    found = await queries.paths_by_hash_part(services.database, hash_part)
+    reach = services.guard.reach(actor)
+    found = await queries.paths_by_hash_part(services.database, hash_part, reach)
     readable = await _readable(services, actor, found)
     return united(
         [
@@ -55,7 +56,8 @@ async def holders_of(
         if not await services.guard.may_read_nar(actor, project, file.nar_hash):
             return []
         return await queries.paths_of_project_by_nar(services.database, project.id, file.nar_hash)
-    found = await queries.paths_by_nar(services.database, file.nar_hash)
+    reach = services.guard.reach(actor)
+    found = await queries.paths_by_nar(services.database, file.nar_hash, reach)
     readable = await _readable(services, actor, found)
     return [
         path

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from piste.hub.access.records import Permission, Project
-from piste.hub.cache import logs, pushing, queries, reading
+from piste.hub.cache import bundles, logs, pushing, queries, reading
 from piste.hub.cache.keep import listing_key, nar_key
 from piste.hub.cache.recompress import recompressed
 from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
@@ -47,6 +47,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", _PROJECT + "/log/{drv}", Permission.CACHE_LOG, Scope.PROJECT, reader.log),
         Route("GET", _PROJECT + "/manifest/{digest}", read, Scope.PROJECT, reader.manifest),
         Route("GET", _PROJECT + "/manifest/{digest}/sources", read, Scope.PROJECT, reader.sources),
+        Route("GET", _PROJECT + "/manifest/{digest}/nars", read, Scope.PROJECT, reader.bundle),
         Route("PUT", _PROJECT + "/nix-cache-info", write, Scope.PROJECT, writer.ignored),
         Route("PUT", _PROJECT + "/{hash}.ls", write, Scope.PROJECT, writer.ignored, LISTING_LIMIT),
         Route("PUT", _PROJECT + "/{hash}.narinfo", write, Scope.PROJECT, writer.narinfo, NARINFO_LIMIT),
@@ -160,6 +161,17 @@ class _Reader:
         if sources is None:
             raise not_found()
         return json_response(sources)
+
+    async def bundle(self, exchange: Exchange) -> Response:
+        digest = await self._digest(exchange)
+        asked = exchange.request.query_params.get("places", "")
+        files = await bundles.files_of(self._services, exchange.project, digest, asked)
+        headers = {
+            "Cache-Control": immutable(exchange.actor),
+            "Content-Length": str(sum(files.values())),
+        }
+        pieces = bundles.pieces_of(self._services.objects, list(files))
+        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
     async def log(self, exchange: Exchange) -> Response:
         name = logs.checked_name(exchange.parameters["drv"])

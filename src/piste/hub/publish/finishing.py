@@ -33,7 +33,7 @@ from piste.hub.registry.queries import add_manifest, release_by_id
 from piste.hub.services import Services
 from piste.hub.trail import note
 from piste.lib.identifiers import new_id
-from piste.nix.closure import ClosureError
+from piste.nix.closure import ClosureError, topological_order
 from piste.nix.signature import SecretKey
 from piste.nix.store_path import StorePath
 from piste.semver.version import Version
@@ -200,6 +200,10 @@ async def _prepare(
     """Build and sign everything, and write the objects. `paths` is complete in itself."""
     roots = sorted({_base_name(output) for output in outputs} & paths.keys())
     try:
+        # Also what no output reaches becomes the project's: a circle in it would never be found again.
+        await services.workers.run(
+            topological_order, {name: path.references for name, path in paths.items()}, paths.keys()
+        )
         manifests = await services.workers.run(lambda: {root: build_manifest(root, paths) for root in roots})
     except ClosureError as error:
         raise HubError("bad-path-info", f"The closure can't be put in order: {error}.") from error

@@ -1,5 +1,6 @@
 """Publishing over HTTP: messages in, messages out. Decides nothing."""
 
+import asyncio
 from typing import Final
 
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.wire.publication import OpenPublication
 
-DECLARATION_LIMIT: Final = 64 << 20
+DECLARATION_LIMIT: Final = 32 << 20
 SOURCE_LIMIT: Final = 512 << 20
 NARS_LIMIT: Final = 1 << 40
 
@@ -40,6 +41,7 @@ def routes(services: Services) -> list[Route]:
 class _Publishing:
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._declaring = asyncio.Lock()
 
     async def open(self, exchange: Exchange) -> Response:
         message = await read_json(exchange, OpenPublication)
@@ -58,9 +60,13 @@ class _Publishing:
 
     async def declare(self, exchange: Exchange) -> Response:
         row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
-        data = b"".join([piece async for piece in stream_body(exchange)])
-        declaration = await self._services.workers.run(declaring.declaration_from, data)
-        answer = await declaring.declare(self._services, exchange.project, exchange.actor, row, declaration)
+        services, project = self._services, exchange.project
+        async with services.workers.place(project.organization):
+            data = b"".join([piece async for piece in stream_body(exchange)])
+            # Taken apart it takes five times as much memory: one after another.
+            async with self._declaring:
+                declaration = await services.workers.run(declaring.declaration_from, data)
+                answer = await declaring.declare(services, project, exchange.actor, row, declaration)
         return json_response(answer)
 
     async def nars(self, exchange: Exchange) -> Response:
@@ -70,7 +76,7 @@ class _Publishing:
 
     async def source(self, exchange: Exchange) -> Response:
         row = await opening.find_open(self._services, exchange.project, exchange.parameters["publication"])
-        await uploading.take_source(self._services, row, stream_body(exchange))
+        await uploading.take_source(self._services, exchange.project, row, stream_body(exchange))
         return Response(status_code=204)
 
     async def finish(self, exchange: Exchange) -> Response:

@@ -96,7 +96,7 @@ async def take_nars(
     services: Services, project: Project, publication: PublicationRow, body: AsyncIterable[bytes]
 ) -> UploadedNars:
     """The NARs of one request body; those before an error stay."""
-    async with services.workers.place():
+    async with services.workers.place(project.organization):
         paths = await queries.staged_paths(services.database, publication.id)
         upload = _Upload(services, publication, paths)
         sizes = {path.nar_hash: path.nar_size for path in paths}
@@ -122,9 +122,11 @@ async def _known(services: Services, project: Project, staged: Sequence[str]) ->
     return {*staged, *await cache_queries.newest_hash_parts(services.database, project.id, room)}
 
 
-async def take_source(services: Services, publication: PublicationRow, body: AsyncIterable[bytes]) -> Source:
+async def take_source(
+    services: Services, project: Project, publication: PublicationRow, body: AsyncIterable[bytes]
+) -> Source:
     """The source tarball of a publication."""
-    async with services.workers.place():
+    async with services.workers.place(project.organization):
         intake = SourceIntake(services.objects.spool, publication.said.subdirectory)
         await services.workers.pump(body, intake)
         source = await services.workers.run(intake.finish)
