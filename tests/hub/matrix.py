@@ -85,6 +85,7 @@ ROUTES = {
     f"GET {_CACHE}/nar/{{file}}": "cache",
     f"GET {_CACHE}/manifest/{{digest}}": "cache",
     f"GET {_CACHE}/manifest/{{digest}}/sources": "cache",
+    f"GET {_CACHE}/manifest/{{digest}}/nars": "cache",
     "GET /{hash}.narinfo": "root",
     "GET /{hash}.ls": "root",
     "GET /nar/{file}": "root",

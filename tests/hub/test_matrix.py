@@ -178,7 +178,7 @@ async def _ask(dispatch: Dispatch, method: str, path: str, token: str | None) ->
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": b"places=0",
     }
     scope |= {"headers": headers, "client": ("127.0.0.1", 1), "extensions": {}}
     await dispatch(scope, receive, send)
