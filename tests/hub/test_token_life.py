@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from piste.hub.access.revocations import STALE_SECONDS
+from piste.hub.errors import HubError
+from piste.hub.operations.bootstrap import make_admin_token
+from piste.hub.services import Services
+from tests.hub.conftest import RunWithServices
 from tests.hub.process import Answer, Hub, wait_for
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE
@@ -247,3 +252,45 @@ def test_the_last_use_tells_time_address_and_what_the_client_calls_itself(
     )
     assert abs(rows["device"]["last_used_at"] / 1e6 - time.time()) < 120
     assert (rows["user"]["last_used_address"], rows["user"]["last_used_host"]) == ("127.0.0.1", None)
+
+
+def test_a_revoked_token_that_was_just_read_with_is_refused_within_a_second_in_every_process(
+    make_hub: Callable[..., Hub], database_url: str | None
+) -> None:
+    hubs = [make_hub(database=database_url)]
+    hubs.append(make_hub(data=hubs[0].data, database=database_url))
+    acme = Acme(hubs[0])
+    closure = chain("app")
+    acme.publish("1.0.0", closure)
+    device = hubs[0].make_token(acme.organization, kind="device")
+    place = f"{acme.cache}/{closure[0].path.hash_part}.narinfo"
+    for hub in hubs:
+        assert [hub.request("GET", place, token=device).status for _ in range(3)] == [200] * 3
+    number = id_of(hubs[0], acme.organization, "device")
+    hubs[0].as_admin("DELETE", f"/api/v1/organizations/{acme.organization}/tokens/{number}")
+    for hub in hubs:
+        ends_within_a_second(lambda hub=hub: hub.request("GET", place, token=device).status)  # type: ignore[misc]
+
+
+def test_a_process_that_lost_sight_of_revocations_asks_the_database(
+    with_services: RunWithServices[None],
+) -> None:
+    async def work(services: Services) -> None:
+        token = await make_admin_token(services)
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+
+        async def ask(*, remember: bool = True) -> str | None:
+            return (await services.authenticator.authenticate(headers, remember=remember)).name
+
+        await services.revocations.refresh()
+        assert await ask() == "admin"
+        async with services.database.transaction() as connection:
+            await connection.run("UPDATE token SET revoked_at = 1")
+        assert await ask() == "admin", "it is remembered, since nothing was said of a revocation"
+        with pytest.raises(HubError):
+            await ask(remember=False)
+        object.__setattr__(services.revocations, "_refreshed", time.monotonic() - STALE_SECONDS - 0.1)
+        with pytest.raises(HubError):
+            await ask()
+
+    with_services(work)
