@@ -29,7 +29,7 @@ Org = Annotated[str, Parameter(name="--org", help="The organization that the tok
 @app.command
 def create(
     *,
-    kind: Annotated[Literal["user", "resolve-only"], Parameter(help="What it may do.")],
+    kind: Annotated[Literal["user", "device", "resolve-only"], Parameter(help="What it may do.")],
     org: Org,
     description: Annotated[str, Parameter(help="What it is for; shown in lists.")],
     project: Annotated[

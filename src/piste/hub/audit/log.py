@@ -50,6 +50,7 @@ class AuditLog:
         self._clock = clock
         self._waiting: dict[tuple[object, ...], _Refused] = {}
         self._more = 0
+        self._turn = asyncio.Lock()
 
     async def before_commit(self, connection: Connection) -> None:
         """Add the entry of what the transaction changes, unless its request has left the same already: one
@@ -81,7 +82,11 @@ class AuditLog:
             self._more += 1
 
     async def flush(self) -> None:
-        """Write the refusals that wait."""
+        """Write the refusals that wait; those that are being written are there too when this ends."""
+        async with self._turn:
+            await self._flush()
+
+    async def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         more, self._more = self._more, 0
         if not waiting:
