@@ -95,6 +95,8 @@ class _Way:
 
     def _write(self, data: bytes) -> None:
         sink = cast(asyncio.Transport, self.sink)
+        if sink.is_closing():  # nobody is there any more to take it
+            return
         if not data:
             sink.close()
             return

@@ -118,6 +118,24 @@ def test_somebody_else_who_answers_is_no_hub() -> None:
     assert caught.value.ref == "bad-answer"
 
 
+def test_tls_and_plain_http_that_are_taken_for_one_another_are_told_apart() -> None:
+    def alert(handler: BaseHTTPRequestHandler, number: int) -> None:
+        handler.wfile.write(b"\x15\x03\x01\x00\x02\x02\x46")  # what TLS says to anything else
+        handler.close_connection = True
+
+    with (
+        serving(alert) as server,
+        pytest.raises(UnreachableError, match="does not answer as a hub") as caught,
+    ):
+        client_of(server, attempts=1).status()
+    assert "https://" in (caught.value.hint or "")
+
+    with serving(lambda handler, number: answer(handler, 200, STATUS)) as server:
+        address = parse_address(server.url.replace("http:", "https:"))
+        with pytest.raises(UnreachableError, match="does not speak TLS"):
+            HubClient(Credential(address), backoff=Backoff(1, first=0.001), timeout=5).status()
+
+
 def test_a_redirect_is_not_followed_so_no_token_goes_elsewhere() -> None:
     def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
         answer(handler, 302, b"", Location="http://other.example.org/")

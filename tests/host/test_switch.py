@@ -8,9 +8,9 @@ import pytest
 
 from piste.host.activate import still_running
 from piste.host.journal import Journal
-from piste.host.records import Action, Kind, Outcome, Result, State
+from piste.host.records import Action, Kind, Outcome, Result, State, Watcher
 from piste.host.rollback import roll_back
-from piste.lib.errors import BlockedError, PisteError, UsageError
+from piste.lib.errors import BlockedError, PisteError, RolledBackError, UsageError
 from tests.host.conftest import Machine
 from tests.hub.process import wait_for
 from tests.running.command import PISTE
@@ -83,6 +83,33 @@ def test_a_system_that_fails_to_start_is_rolled_back_and_never_becomes_what_boot
     assert machine.page == "one"
     assert machine.boots == machine.host.running(KIND) == good
     assert machine.host.generations(KIND) == {1: good}
+
+
+class FillingUp(Watcher):
+    """The disk of the journal is full from the activation on."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._journal = machine.host.state_folder(KIND) / "deployments.ndjson"
+
+    def step(self, text: str) -> None:
+        if text.startswith("Activating"):
+            self._journal.rename(self._journal.with_name("kept"))
+            self._journal.symlink_to("/dev/full")
+
+
+def test_a_disk_that_is_full_in_the_middle_brings_back_what_ran(machine: Machine) -> None:
+    first, second = machine.build("one"), machine.build("two")
+    go(machine, first)
+    with pytest.raises(RolledBackError, match="could not write down"):
+        roll_back(machine.host, KIND, second, FillingUp(machine))
+    assert machine.page == "one"
+    assert machine.boots == machine.host.running(KIND) == first
+    journal = machine.host.state_folder(KIND) / "deployments.ndjson"
+    journal.unlink()
+    journal.with_name("kept").rename(journal)
+    # The journal knows of a test only: the next command undoes it once more, and then does its own.
+    assert go(machine, second).result is Result.COMMITTED
+    assert machine.page == "two"
 
 
 def test_a_first_system_that_fails_has_nothing_to_go_back_to_and_says_so(machine: Machine) -> None:

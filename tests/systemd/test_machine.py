@@ -201,3 +201,26 @@ def test_an_activation_that_starts_systemd_itself_anew_is_followed_to_its_end(si
     done = site.apply(TWO)
     assert (done.code, done.json["result"]) == (0, "committed"), done.stderr
     site.check_runs(TWO)
+
+
+def test_a_service_that_applies_may_be_killed_with_all_that_it_started(site: Site) -> None:
+    machine = site.machine
+    agent = [
+        "systemd-run",
+        "--wait",
+        "--collect",
+        "--quiet",
+        "--unit=agent",
+        f"--setenv=PISTE_HUB={machine.hub}",
+    ]
+    with machine.gate() as gate:
+        started = machine.start(*agent, "--setenv=HOME=/root", *site.command(TWO))
+        gate.reached()
+        machine.ask("systemctl", "kill", "--signal=KILL", "agent.service")
+        assert started.end().code != 0
+        assert machine.switching
+    machine.wait_until_switched()
+    assert (machine.running, machine.profile) == (site.path(TWO), site.path(ONE))
+    assert site.apply(TWO).json["result"] == "committed"
+    site.check_runs(TWO)
+    assert site.history() == [(TWO, "committed"), (TWO, "rolled-back"), (ONE, "committed")]

@@ -285,6 +285,12 @@ def unreachable(url: str, error: Exception) -> UnreachableError:
             f"What listens at {url} does not speak TLS.",
             hint="A hub on this machine has an address with http://, unless it was given --tls-cert.",
         )
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+        return UnreachableError(
+            "hub-unreachable",
+            f"What listens at {url} does not answer as a hub.",
+            hint="The address of a hub with TLS begins with https://.",
+        )
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return UnreachableError(
         "hub-unreachable",

@@ -18,13 +18,15 @@ from piste.host.place import Host
 from piste.host.records import Action, Deployment, Kind, Result, State, Watcher
 from piste.host.stopwatch import Stopwatch
 from piste.host.verify import activation_failed, failing_units, settled_failures, try_reach_hub
-from piste.lib.errors import BlockedError, PisteError
+from piste.lib.errors import BlockedError, PisteError, RolledBackError, StrandedError
 
 # Statuses of switch-to-configuration with which it has changed nothing.
 _BLOCKED: Final = {
     11: "Another switch is under way on this host.",
     100: "The running init can't take this release over: use the action `boot`, then reboot.",
 }
+# States in which something else than before may run.
+_UNDER_WAY: Final = frozenset({State.TESTING, State.VERIFYING, State.CONFIRMED, State.ROLLING_BACK})
 
 
 @dataclass
@@ -67,10 +69,36 @@ class Switch:
             check_inhibitors(self.target, running)
         except BlockedError as error:
             return self._finish(Result.BLOCKED, reason=f"{error.message} {error.hint}", **before)
-        ended = self._test(before)
-        if ended is not None:
-            return ended
-        return self._finish(Result.TESTED) if action is Action.TEST else self.commit(Result.COMMITTED)
+        try:
+            ended = self._test(before)
+            if ended is not None:
+                return ended
+            return self._finish(Result.TESTED) if action is Action.TEST else self.commit(Result.COMMITTED)
+        except OSError as error:
+            self._go_back_unrecorded(error)
+            raise
+
+    def _go_back_unrecorded(self, error: OSError) -> None:
+        """This host's own disk failed in the middle: what ran before has to come back even if nothing can be
+        written down. The journal still says that the release was being tested, so the next command undoes it
+        once more, which changes nothing.
+        """
+        previous = self.deployment.previous
+        if self.deployment.state not in _UNDER_WAY or previous is None:
+            return
+        self.watcher.step(f"Rolling back to {previous}")
+        reason = f"This host could not write down what it did: {error}."
+        try:
+            trouble = self._undo(Configuration(self.host, self.kind, previous))
+        except OSError as again:
+            trouble = str(again)
+        if trouble is not None:
+            raise StrandedError("rollback-failed", f"{reason} Going back failed: {trouble}") from error
+        raise RolledBackError(
+            "rolled-back",
+            f"{reason} Rolled back: {previous} runs again.",
+            hint="Make room on the disk that holds the state of Piste, and try again.",
+        ) from error
 
     def commit(self, result: Result, **facts: Any) -> Deployment:
         """What is confirmed becomes what boots."""
