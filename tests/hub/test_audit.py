@@ -141,9 +141,10 @@ def test_a_refused_use_is_in_the_log_of_whom_it_concerns(
     for _ in range(3):
         answer = sqlite_hub.request(method, path.format(org=acme.organization), token=credential)
         assert answer.status in (401, 403, 404)
-    (found, *more) = refusals(sqlite_hub, acme.organization)
+    told = refusals(sqlite_hub, acme.organization)
+    found = told[0]
     assert found["reason"] == reason
-    assert found["count"] + sum(each["count"] for each in more) == 3 if more else found.get("count") == 3
+    assert sum(each.get("count", 1) for each in told) == 3
     assert found["kind"] == ("nobody" if token is None else "user")
     # A stranger's name is nothing that the organization may learn.
     assert ("name" in found) == (token == "member")
