@@ -51,6 +51,8 @@ ACTORS = {
     "superuser confined elsewhere": Actor(
         kind=Kind.USER, token="t", person="x", superuser=True, organization="o2"
     ),
+    "device": Actor(kind=Kind.DEVICE, token="t", organization="o1"),
+    "device elsewhere": Actor(kind=Kind.DEVICE, token="t", organization="o2"),
     "resolve-only": Actor(
         kind=Kind.RESOLVE_ONLY,
         token="t",
@@ -102,7 +104,9 @@ ALLOWED = {
     "admin": IN_CHARGE,
     "owner": IN_CHARGE,
     "superuser confined here": IN_CHARGE,
-    "superuser": IN_CHARGE | {"hub": ANYBODY["hub"] | {P.ORGANIZATION_CREATE}},
+    "superuser": IN_CHARGE | {"hub": ANYBODY["hub"] | {P.ORGANIZATION_CREATE, P.HUB_AUDIT}},
+    "device": {"hub": ANYBODY["hub"], **dict.fromkeys(("organization", *PROJECTS), OPEN | {P.CACHE_LOG})},
+    "device elsewhere": ANYBODY,
     "resolve-only": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.OUTPUT_RESOLVE}},
     "closure": NOTHING | {"hub": {P.PUBLIC, P.STATUS, P.CACHE_READ}, "private": {P.CACHE_READ}},
     "session": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.PROJECT_PUBLISH}},
@@ -113,6 +117,7 @@ ALLOWED = {
 # Where a route asks for a permission, by its scope. A permission that is not here fails the walk below.
 SCOPES = {
     P.PUBLIC: {Scope.HUB},
+    P.HUB_AUDIT: {Scope.HUB},
     P.STATUS: {Scope.HUB},
     P.LIST: {Scope.HUB},
     P.IDENTITY_EXCHANGE: {Scope.HUB},

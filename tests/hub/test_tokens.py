@@ -14,7 +14,7 @@ from piste.hub.access.closure_token import (
     read_closure_token,
 )
 from piste.hub.access.records import Actor, Kind
-from piste.hub.access.token_text import make_token, token_kind
+from piste.hub.access.token_text import PREFIXES, make_token, token_kind
 from piste.hub.errors import HubError
 from piste.hub.services import Services
 from piste.lib.identifiers import new_id
@@ -31,7 +31,7 @@ CLAIMS = ClosureClaims(
 
 
 def test_a_token_has_a_prefix_and_a_checksum_and_no_two_are_the_same() -> None:
-    for kind, prefix in ((Kind.USER, "piste_user_"), (Kind.RESOLVE_ONLY, "piste_resolve_")):
+    for kind, prefix in PREFIXES.items():
         made = {make_token(kind) for _ in range(100)}
         assert len(made) == 100
         assert all(text.startswith(prefix) and len(text) == len(prefix) + 49 for text in made)
@@ -228,7 +228,9 @@ def test_a_member_manages_own_tokens_alone(sqlite_hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("fields", "ref"),
     [
-        ({"kind": "device"}, "bad-request"),
+        ({"kind": "closure"}, "bad-request"),
+        ({"kind": "device", "person": "admin"}, "bad-request"),
+        ({"kind": "device", "requirement": "1"}, "bad-request"),
         ({"description": " "}, "bad-request"),
         ({"expires_in": 0}, "bad-request"),
         ({"expires_in": 10**12}, "bad-request"),

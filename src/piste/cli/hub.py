@@ -105,6 +105,15 @@ def serve(
             "issuer of identities in your own network; repeatable.",
         ),
     ] = (),
+    failed_credentials: Annotated[
+        int, Parameter(help="Wrong credentials a minute that one address gets an answer to.")
+    ] = 120,
+    sign_ins: Annotated[
+        int, Parameter(help="Questions a minute who one is, for each token, or address without one.")
+    ] = 600,
+    resolutions: Annotated[
+        int, Parameter(help="Resolutions a minute, for each token, or address without one.")
+    ] = 1200,
 ) -> None:
     """Run the hub until SIGTERM. Makes what is missing at the first start.
 
@@ -115,7 +124,7 @@ def serve(
         piste hub serve --data /var/lib/piste-hub --public-url https://hub.example.org
     """
     from piste.hub.serve import serve as run
-    from piste.hub.settings import make_settings
+    from piste.hub.settings import RateLimits, make_settings
 
     run(
         make_settings(
@@ -129,6 +138,7 @@ def serve(
             tls_key=tls_key,
             trusted_proxies=trusted_proxy,
             allow_egress=allow_egress,
+            rate_limits=RateLimits(failed_credentials, sign_ins, resolutions),
         )
     )
 
@@ -143,7 +153,7 @@ def admin_token(*, place: Place, json: Json = False) -> None:
     """
     from piste.hub.operations.bootstrap import make_admin_token
 
-    token = _with_services(place, make_admin_token)
+    token = _with_services(place, "admin-token", make_admin_token)
     if json:
         show.data({"token": token, "kind": "user", "expires_in": 3600})
     else:
@@ -160,7 +170,7 @@ def public_key(
     """Print the keys that sign, NAME:BASE64, one a line, for `trusted-public-keys`."""
     from piste.hub.operations.bootstrap import public_keys
 
-    keys = _with_services(place, lambda services: public_keys(services, org))
+    keys = _with_services(place, "public-key", lambda services: public_keys(services, org))
     if json:
         show.data(keys)
     else:
@@ -168,13 +178,13 @@ def public_key(
             show.line(key)
 
 
-def _with_services(place: Place, work: "Callable[[Services], Awaitable[T]]") -> T:
+def _with_services(place: Place, name: str, work: "Callable[[Services], Awaitable[T]]") -> T:
     """Run one operation on the hub's data, beside any process that serves it."""
     from piste.hub.operations.run import run_operation
 
     if not place.data.exists():
         show.warn(f"There was no hub in {place.data}: this is a new one.")
-    return run_operation(place.settings(), work)
+    return run_operation(place.settings(), work, name=f"piste hub {name}")
 
 
 @app.command
@@ -191,6 +201,7 @@ def gc(
     seconds = parse_duration(grace)
     found = _with_services(
         place,
+        "gc",
         lambda services: collect(services, grace_seconds=seconds, dry_run=dry_run),
     )
     if json:
@@ -213,13 +224,14 @@ def check(
     missing."""
     from piste.hub.operations.check import check as run
 
-    found = _with_services(place, lambda services: run(services, contents=contents))
+    found = _with_services(place, "check", lambda services: run(services, contents=contents))
     if json:
         show.data(found)
     else:
         for problem in found.problems:
             show.line(f"{problem.name}: {problem.problem}")
-        show.say(f"{found.nars} NARs, {found.manifests} manifests, {found.sources} releases checked.")
+        counts = f"{found.nars} NARs, {found.manifests} manifests, {found.sources} releases"
+        show.say(f"{counts}, {found.audit_entries} entries of the audit log checked.")
     return 1 if found.problems else 0
 
 
@@ -237,7 +249,7 @@ def backup(
     pg_dump."""
     from piste.hub.operations.backup import back_up
 
-    made = _with_services(place, lambda services: back_up(services, target))
+    made = _with_services(place, "backup", lambda services: back_up(services, target))
     if made.database is None:
         show.warn("The database is not in this copy. A pg_dump made before it belongs to it.")
     _show_backup(made, json=json)
@@ -287,17 +299,34 @@ app.command(keys)
 def rotate(
     *,
     place: Place,
-    org: Annotated[str, Parameter(help="The organization.")],
+    org: Annotated[str | None, Parameter(help="The organization whose signing key it is.")] = None,
     retire: Annotated[
         str | None, Parameter(help="Retire this key, once every host trusts the new one; adds none.")
     ] = None,
+    tokens: Annotated[
+        bool, Parameter(negative="", help="The key of closure tokens instead, which all hub processes share.")
+    ] = False,
+    at_once: Annotated[
+        bool,
+        Parameter(negative="", help="With --tokens: also end every closure token that was made so far."),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Add a signing key and sign everything with it too; later, with --retire, take the old one away."""
+    """Add a signing key and sign everything with it too; later, with --retire, take the old one away.
+
+    With --tokens: make closure tokens with a new key. Those that are out hold until their hour ends; with
+    --at-once, where the old key may be known to others, they end within a second.
+    """
+    if tokens == (org is not None) or (tokens and retire) or (at_once and not tokens):
+        raise UsageError("usage", "Give either --org, with or without --retire, or --tokens.")
+    if org is None:
+        _rotate_token_key(place, at_once=at_once, json=json)
+        return
     from piste.hub.operations import rotate as operation
 
     found = _with_services(
         place,
+        "keys rotate",
         lambda services: (
             operation.rotate(services, org) if retire is None else operation.retire(services, org, retire)
         ),
@@ -308,6 +337,19 @@ def rotate(
     for key in found.public_keys:
         show.line(key)
     show.say(f"Signed {found.paths_signed} paths and {found.statements_signed} statements.")
+
+
+def _rotate_token_key(place: Place, *, at_once: bool, json: bool) -> None:
+    from piste.hub.operations.rotate import rotate_token_key
+
+    found = _with_services(
+        place, "keys rotate --tokens", lambda services: rotate_token_key(services, at_once=at_once)
+    )
+    if json:
+        show.data(found)
+        return
+    ends = "now" if at_once else "with the hour of the last tokens that they made"
+    show.line(f"Closure tokens are made with key {found.key}; {found.ended} older ones end {ends}.")
 
 
 def _show_backup(made: "Backup", *, json: bool) -> None:

@@ -35,6 +35,7 @@ _VERBS: Final = (
     ("login", "piste.cli.login:login", "Log in to a hub with a token."),
     ("logout", "piste.cli.login:logout", "Forget the stored login."),
     ("status", "piste.cli.login:status", "Say who is logged in, and where."),
+    ("audit", "piste.cli.audit:audit", "Who did what, and what was refused."),
     ("completion", "piste.cli.manual:completion", "Print the completion script for a shell."),
     ("man", "piste.cli.manual:man", "Print the manual page."),
 )
@@ -43,7 +44,7 @@ _GROUPS: Final = (
     ("list", "piste.cli.listing:app", "List projects, organizations, releases, versions, outputs."),
     ("project", "piste.cli.project:app", "Show and change projects."),
     ("org", "piste.cli.organization:app", "Organizations, their members and upstream caches."),
-    ("token", "piste.cli.token:app", "Create, list and revoke tokens."),
+    ("token", "piste.cli.token:app", "Create, list, rotate and revoke tokens."),
     ("trust", "piste.cli.trust:app", "Let a CI publish by its identity, without a stored token."),
     ("cache", "piste.cli.cache:app", "Push paths to a project's cache, and look into it."),
     ("hub", "piste.cli.hub:app", "Run a hub and look after it."),

@@ -1,4 +1,4 @@
-"""`piste token`: create, list and revoke tokens."""
+"""`piste token`: create, list, rotate and revoke tokens."""
 
 from typing import Annotated, Literal
 
@@ -10,11 +10,11 @@ from piste.cli.options import Hub, Json, TokenFile, connect
 from piste.client.api import HubClient
 from piste.lib.errors import PisteError, UsageError
 from piste.nix.flake_ref import format_attribute_path
-from piste.wire.tokens import CreatedToken, NewToken
+from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
 
 app = App(
     name="token",
-    help="""Create, list and revoke tokens.
+    help="""Create, list, rotate and revoke tokens.
 
     For example, for a host that may run one configuration and read nothing else:
 
@@ -29,7 +29,7 @@ Org = Annotated[str, Parameter(name="--org", help="The organization that the tok
 @app.command
 def create(
     *,
-    kind: Annotated[Literal["user", "resolve-only"], Parameter(help="What it may do.")],
+    kind: Annotated[Literal["user", "device", "resolve-only"], Parameter(help="What it may do.")],
     org: Org,
     description: Annotated[str, Parameter(help="What it is for; shown in lists.")],
     project: Annotated[
@@ -48,8 +48,8 @@ def create(
 ) -> None:
     """Create a token and print it, this once. The hub keeps only its hash.
 
-    `user` may what the person may; `resolve-only` resolves one output of one project under one
-    requirement, and reads that closure, nothing else.
+    `user` may what the person may; `device` reads the organization's projects and caches; `resolve-only`
+    resolves one output of one project under one requirement, and reads that closure, nothing else.
 
     For example:
 
@@ -93,8 +93,8 @@ def list_all(*, org: Org, hub: Hub = None, token_file: TokenFile = None, as_json
             token.id,
             token.kind,
             _binding(token.project, token.requirement, token.attribute) or token.person,
-            "revoked" if token.revoked_at else show.moment(token.expires_at),
-            show.moment(token.last_used_at),
+            _end(token),
+            _last_use(token),
             token.description,
         )
         for token in found
@@ -114,15 +114,64 @@ def revoke(
     token_file: TokenFile = None,
 ) -> None:
     """Revoke a token. What it has resolved before can be read for no more than a second."""
+    _check_id(token)
+    with connect(hub, token_file) as client:
+        client.revoke_token(org or _find(client, token), token)
+    show.say(f"The token {token} is revoked.")
+
+
+@app.command
+def rotate(
+    token: Annotated[str, Parameter(name="ID", help="As `piste token list` shows it.")],
+    /,
+    *,
+    org: Annotated[
+        str | None, Parameter(name="--org", help="Where it belongs; else it is looked for.")
+    ] = None,
+    overlap: Annotated[
+        str, Parameter(help="How long the old one goes on: 24h; `0` ends it at once.")
+    ] = "24h",
+    expires: Annotated[str | None, Parameter(help="How long the new one holds; else as the old one.")] = None,
+    hub: Hub = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a token in place of another, with the same rights. The old one goes on for the overlap.
+
+    For example:
+
+        piste token rotate 019a… --overlap 7d
+    """
+    _check_id(token)
+    wanted = RotateToken(
+        overlap=0 if overlap == "0" else parse_duration(overlap),
+        expires_in=parse_duration(expires) if expires else None,
+    )
+    with connect(hub, token_file) as client:
+        made = client.rotate_token(org or _find(client, token), token, wanted)
+    _show_created(made, as_json)
+
+
+def _check_id(token: str) -> None:
     if token.startswith("piste_"):
         raise UsageError(
             "token-in-argument",
             "This is a token itself; its id is what is needed.",
             hint="`piste token list --org ORG` shows the ids.",
         )
-    with connect(hub, token_file) as client:
-        client.revoke_token(org or _find(client, token), token)
-    show.say(f"The token {token} is revoked.")
+
+
+def _end(token: Token) -> str | None:
+    if token.revoked_at:
+        return "revoked"
+    end = show.moment(token.expires_at)
+    return f"{end} (replaced)" if token.replaced_by and end else end
+
+
+def _last_use(token: Token) -> str | None:
+    """When, from where, and what the client called itself."""
+    parts = [show.moment(token.last_used_at), token.last_used_address, token.last_used_host]
+    return " ".join(part for part in parts if part) or None
 
 
 def _find(client: HubClient, token: str) -> str:

@@ -1,5 +1,7 @@
 """The hub's operations, one method each: the table of the HTTP API from the client's side."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from piste.client.address import require_safe
@@ -29,7 +31,7 @@ from piste.wire.publication import (
 )
 from piste.wire.releases import NewProject, Project, ProjectChange, Release, ReleaseDetails, Yank
 from piste.wire.resolution import Resolution
-from piste.wire.tokens import CreatedToken, NewToken, Token
+from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
 
 _API = ("api", "v1")
 
@@ -111,6 +113,16 @@ class HubClient(HubConnection):
             headers={"Authorization": f"Bearer {identity}"},
         )
         return self.decode(data, CreatedSession)
+
+    def rotate_token(self, organization: str, token: str, message: RotateToken) -> CreatedToken:
+        path = (*_API, "organizations", organization, "tokens", token, "rotate")
+        return self.post(CreatedToken, message, *path)
+
+    def audit(self, organization: str | None, since: int | None) -> Iterator[str]:
+        """Lines of the audit log of an organization, or of the hub's own."""
+        query = {"since": str(since)} if since is not None else None
+        path = ("audit",) if organization is None else ("organizations", organization, "audit")
+        return self.lines(*_API, *path, query=query)
 
     # projects and releases
 

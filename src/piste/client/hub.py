@@ -7,6 +7,7 @@ when the connection fails; the others are not, since what became of them can't b
 
 import http.client
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,10 @@ _IDLE: Final = 4.0
 _ANSWER_LIMIT: Final = 256 << 20  # bytes of one answer that is read as a whole
 # What the hub says of words that somebody typed: they, not the hub, are what is wrong.
 _MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-trust", "bad-version"))
+# By which an admin tells where a token was used.
+_HOST_NAME: Final = "".join(
+    letter for letter in socket.gethostname() if letter.isascii() and letter.isprintable()
+)
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 
@@ -74,7 +79,7 @@ class HubConnection:
     @property
     def headers(self) -> dict[str, str]:
         """What every request carries; for transfers too."""
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Piste-Host": _HOST_NAME}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
@@ -119,6 +124,15 @@ class HubConnection:
         if len(data) > _ANSWER_LIMIT:
             raise PisteError("bad-answer", f"{self.url} answered with more than can be right.")
         return data
+
+    def lines(self, *path: str, query: Mapping[str, str] | None = None) -> Iterator[str]:
+        """A good answer of lines, as they come."""
+        target = self.address.prefix + segments(*path)
+        if query:
+            target += "?" + urlencode(query)
+        with self.open("GET", target) as response:
+            for line in response:
+                yield line.decode().rstrip("\n")
 
     @contextmanager
     def open(
@@ -252,7 +266,13 @@ def answer_error(url: str, status: int, data: bytes, *, logged_in: bool) -> Pist
         hint = "You are not logged in: `piste login` may be what is missing."
     if status == 400 and problem.ref in _MISTYPED:
         return UsageError(problem.ref, problem.message, hint=hint, context=context)
-    kind = {401: AccessError, 403: AccessError, 502: UnreachableError, 503: UnreachableError}
+    kind = {
+        401: AccessError,
+        403: AccessError,
+        429: UnreachableError,
+        502: UnreachableError,
+        503: UnreachableError,
+    }
     kind[504] = UnreachableError
     return kind.get(status, PisteError)(problem.ref, problem.message, hint=hint, context=context)
 

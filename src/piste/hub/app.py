@@ -11,10 +11,12 @@ from typing import Any, Final
 import structlog
 from starlette.responses import PlainTextResponse, Response
 
-from piste.hub.access import queries
+from piste.hub.access import limit_queries, queries
 from piste.hub.access import routes as access_routes
 from piste.hub.access.closure_token import LIFETIME_SECONDS
+from piste.hub.access.limits import WINDOW
 from piste.hub.access.records import Permission
+from piste.hub.audit import routes as audit_routes
 from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
@@ -53,6 +55,7 @@ def routes(services: Services) -> list[Route]:
     return [
         Route("GET", "/healthz", Permission.PUBLIC, Scope.HUB, _health(services)),
         *access_routes.routes(services),
+        *audit_routes.routes(services),
         *organization_routes.routes(services),
         *identity_routes.routes(services),
         *cache_routes.routes(services),
@@ -84,6 +87,8 @@ class Application:
         await receive()
         tasks = [
             asyncio.create_task(self.services.revocations.watch()),
+            asyncio.create_task(self.services.audit.watch()),
+            asyncio.create_task(self.services.limits.watch()),
             *(asyncio.create_task(_repeat(work)) for work in _housekeeping(self.services)),
         ]
         await send({"type": "lifespan.startup.complete"})
@@ -91,19 +96,21 @@ class Application:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        try:
-            await self.services.authenticator.record_use()
-        except Exception as error:
-            _log.warning("housekeeping-failed", error=type(error).__name__)
+        for work in (self.services.authenticator.record_use, self.services.audit.flush):
+            try:
+                await work()
+            except Exception as error:
+                _log.warning("housekeeping-failed", error=type(error).__name__)
         await send({"type": "lifespan.shutdown.complete"})
 
 
 def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]:
-    async def forget_revocations() -> None:
+    async def forget_old() -> None:
         # Twice as long as a token lives, so that no clock that differs brings one back.
         before = services.clock() - 2 * LIFETIME_SECONDS * SECOND
         async with services.database.transaction() as connection:
             await queries.forget_revocations(connection, before)
+            await limit_queries.forget(connection, services.clock() - 2 * WINDOW)
 
     async def forget_identities() -> None:
         async with services.database.transaction() as connection:
@@ -113,7 +120,7 @@ def _housekeeping(services: Services) -> Sequence[Callable[[], Awaitable[None]]]
     async def expire_publications() -> None:
         await expire(services)
 
-    return [services.authenticator.record_use, forget_revocations, forget_identities, expire_publications]
+    return [services.authenticator.record_use, forget_old, forget_identities, expire_publications]
 
 
 async def _repeat(work: Callable[[], Awaitable[None]]) -> None:

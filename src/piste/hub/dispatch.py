@@ -9,13 +9,13 @@ import asyncio
 import errno
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from piste.hub import trail as trails
 from piste.hub.access import queries
 from piste.hub.access.authenticate import NOBODY
 from piste.hub.access.records import Actor, Permission, Resource
@@ -33,6 +33,7 @@ from piste.hub.requests import (
 )
 from piste.hub.routing import NO_MATCH, BadTargetError, Exchange, Match, Route, Router, Scope
 from piste.hub.services import Services
+from piste.hub.trail import Trail
 
 Send = Callable[[Message], Awaitable[None]]
 SEND_STALL_SECONDS: Final = 120.0
@@ -43,15 +44,6 @@ _DRAIN_SECONDS: Final = 2.0
 _NARINFO: Final = ".narinfo"
 
 _log = structlog.get_logger("piste.hub.requests")
-
-
-@dataclass
-class _Line:
-    """What the log line says."""
-
-    route: str = "-"
-    token: str | None = None
-    ref: str | None = None
 
 
 class Dispatch:
@@ -66,11 +58,13 @@ class Dispatch:
         started = time.perf_counter()
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         identifier = request_id(headers)
-        line = _Line()
+        address = client_address((scope.get("client") or ("-",))[0], headers, self._trusted)
+        trail = Trail(action="-", request_id=identifier, address=address)
+        begun = trails.begin(trail)
         body = BoundedBody(receive, 0)
         status = 0
         try:
-            response, body = await self._answer(scope, receive, identifier, line)
+            response, body = await self._answer(scope, receive, trail)
             status = response.status_code
             await _send_response(response, scope, body, _Sender(send, identifier))
         except ClientDisconnect:
@@ -79,51 +73,82 @@ class Dispatch:
             status = status or 499
             raise
         finally:
+            trails.end(begun)
             _log.info(
                 "request",
                 request_id=identifier,
                 method=scope["method"],
-                route=line.route,
+                route=trail.action.partition(" ")[2] or "-",
                 status=status,
                 milliseconds=round((time.perf_counter() - started) * 1000, 2),
-                token=line.token,
-                ref=line.ref,
-                client=client_address((scope.get("client") or ("-",))[0], headers, self._trusted),
+                token=trail.token,
+                ref=trail.ref,
+                client=address,
             )
 
     async def _answer(
-        self, scope: dict[str, Any], receive: Receive, identifier: str, line: _Line
+        self, scope: dict[str, Any], receive: Receive, trail: Trail
     ) -> tuple[Response, BoundedBody]:
         """The answer, whatever happens; only a client that has gone gets none."""
         body = BoundedBody(receive, _DRAIN_BYTES)
         route: Route | None = None
+        actor: Actor | None = None
         try:
             match = _match(self.router, scope["raw_path"])
             route = match.route(scope["method"])
-            line.route = route.pattern if route is not None else "-"
-            if route is not None and route.own_credential:
-                actor = NOBODY
-            else:
-                actor = await self._services.authenticator.authenticate(scope["headers"])
-            line.token = actor.token or (actor.closure.parent if actor.closure else None)
+            trail.action = f"{scope['method']} {route.pattern if route is not None else '-'}"
+            actor = await self._authenticate(scope, route, trail)
             if route is None:
                 raise _no_route(match, scope["method"])
+            self._services.limits.check(route.permission, actor, trail.address)
             check_declared_length(scope["headers"], route.body_limit)
             body = BoundedBody(receive, route.body_limit)
             parameters = match.parameters(route)
             resource = await self._resource(route, parameters)
+            trail.to(route.permission, resource)
             _decide(self._services, actor, route.permission, resource, parameters)
-            exchange = Exchange(Request(scope, body), actor, parameters, match.tail, resource, identifier)
+            request = Request(scope, body)
+            exchange = Exchange(request, actor, parameters, match.tail, resource, trail.request_id)
             return await route.handler(exchange), body
         except ClientDisconnect:
             raise
         except Exception as error:
-            problem = _as_problem(error, identifier, line.route)
-        # A cache that answers 5xx stops Nix; one that doesn't have the path sends it to the next.
-        if route is not None and route.pattern.endswith(_NARINFO) and problem.status >= 500:
+            problem = _as_problem(error, trail)
+        trail.ref = problem.ref
+        if problem.status == 401 and route is not None and route.own_credential:
+            self._services.limits.count_failure(trail.address)
+        self._record(trail, actor, problem)
+        # A cache that answers 5xx or 429 stops Nix; one that doesn't have the path sends it to the next.
+        if route is not None and route.pattern.endswith(_NARINFO) and _stops_nix(problem.status):
             problem = not_found()
-        line.ref = problem.ref
-        return error_response(problem, identifier), body
+            trail.ref = problem.ref
+        return error_response(problem, trail.request_id), body
+
+    async def _authenticate(self, scope: dict[str, Any], route: Route | None, trail: Trail) -> Actor:
+        """Who asks. Wrong credentials are counted for their address; a good one is never held up by them."""
+        if route is not None and route.own_credential:
+            return NOBODY
+        remember = route is not None and route.permission is Permission.CACHE_READ
+        try:
+            actor = await self._services.authenticator.authenticate(
+                scope["headers"], address=trail.address, remember=remember
+            )
+        except HubError as error:
+            if error.actor is not None:
+                trail.by(error.actor)
+            if error.status == 401:
+                self._services.limits.count_failure(trail.address)
+            raise
+        trail.by(actor)
+        return actor
+
+    def _record(self, trail: Trail, actor: Actor | None, problem: HubError) -> None:
+        """Refused uses go to the audit log, also those that are answered like what is missing."""
+        reason = problem.reason
+        if reason is None and (problem.status in (401, 403) or problem.ref == "path-conflict"):
+            reason = problem.ref
+        if reason is not None:
+            self._services.audit.refused(trail, problem.actor or actor or NOBODY, reason)
 
     async def _resource(self, route: Route, parameters: dict[str, str]) -> Resource:
         database = self._services.database
@@ -161,6 +186,7 @@ class _Sender:
 async def _send_response(response: Response, scope: dict[str, Any], body: BoundedBody, send: _Sender) -> None:
     if response.status_code >= 400 and not body.finished:
         await _drain(scope, body)
+    body.answered()
     if scope["method"] != "HEAD":
         await response(scope, body, send)
         return
@@ -219,17 +245,21 @@ def _decide(
         )
 
 
-def _as_problem(error: Exception, identifier: str, route: str) -> HubError:
+def _stops_nix(status: int) -> bool:
+    return status >= 500 or status == 429
+
+
+def _as_problem(error: Exception, trail: Trail) -> HubError:
     if isinstance(error, HubError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        _log.error("storage-full", request_id=identifier, route=route)
+        _log.error("storage-full", request_id=trail.request_id, route=trail.action)
         return HubError(
             "storage-full",
             "The hub's storage is full. Nothing of this request was kept half done.",
             hint="Tell whoever runs the hub; `piste hub gc` frees what nothing refers to.",
         )
-    _log.error("internal-error", request_id=identifier, route=route, exc_info=error)
+    _log.error("internal-error", request_id=trail.request_id, route=trail.action, exc_info=error)
     return HubError(
         "internal-error",
         "Something went wrong in the hub.",

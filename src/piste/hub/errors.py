@@ -6,6 +6,7 @@ A reference that is not in the table can't be raised; each has its paragraph in 
 from collections.abc import Mapping
 from typing import Final
 
+from piste.hub.access.records import Actor
 from piste.lib.errors import PisteError
 
 ERRORS: Final[Mapping[str, int]] = {
@@ -35,6 +36,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "identity-used": 401,
     "issuer-unreachable": 503,
     "requirement-not-allowed": 403,
+    "too-many-requests": 429,
     # organizations, projects, releases
     "already-exists": 409,
     "attribute-not-found": 404,
@@ -63,19 +65,35 @@ ERRORS: Final[Mapping[str, int]] = {
 
 
 class HubError(PisteError):
-    """An error with a place in the table; `status` is the HTTP status that it is answered with."""
+    """An error with a place in the table; `status` is the HTTP status that it is answered with.
+
+    `reason` says why something was refused, and `actor` whose credential it was; they are for the audit log
+    and never leave the hub."""
 
     def __init__(
-        self, ref: str, message: str, *, hint: str | None = None, context: Mapping[str, str] | None = None
+        self,
+        ref: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        context: Mapping[str, str] | None = None,
+        reason: str | None = None,
+        actor: Actor | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(ref, message, hint=hint, context=context)
         self.status = ERRORS[ref]
+        self.reason = reason
+        self.actor = actor
+        self.retry_after = retry_after  # seconds
 
 
-def not_found() -> HubError:
-    """The answer for what is missing and for what the caller may not see: both are the same to the letter."""
+def not_found(reason: str | None = None) -> HubError:
+    """The answer for what is missing and for what the caller may not see: both are the same to the letter.
+    `reason` is given where something was refused."""
     return HubError(
         "not-found",
         "There is nothing here that you may see.",
         hint="Check the spelling, and that you are logged in with a credential that may read it.",
+        reason=reason,
     )

@@ -52,4 +52,6 @@ def error_response(error: HubError, request_id: str) -> Response:
     if error.status == 401:
         response.headers.append("WWW-Authenticate", "Bearer")
         response.headers.append("WWW-Authenticate", 'Basic realm="piste"')
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
     return response

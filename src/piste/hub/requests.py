@@ -25,11 +25,12 @@ class BoundedBody:
         self._receive = receive
         self._limit = limit
         self._count = 0
+        self._patience: float | None = STALL_SECONDS
         self.finished = False
 
     async def __call__(self) -> Message:
         try:
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout(self._patience):
                 message = await self._receive()
         except TimeoutError as error:
             raise HubError(
@@ -43,6 +44,10 @@ class BoundedBody:
             if self._count > self._limit:
                 raise body_too_large(self._limit)
         return message
+
+    def answered(self) -> None:
+        """From now on silence is right: whoever reads a long answer has nothing more to say."""
+        self._patience = None
 
 
 def body_too_large(limit: int) -> HubError:

@@ -7,8 +7,10 @@ from piste.hub.access.authenticate import Authenticator
 from piste.hub.access.closures import ClosureTokens
 from piste.hub.access.guard import Guard
 from piste.hub.access.keys import Keyring
+from piste.hub.access.limits import Limits
 from piste.hub.access.revocations import Revocations
 from piste.hub.access.sealing import Sealer
+from piste.hub.audit.log import AuditLog
 from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.egress.outbound import Egress
@@ -26,12 +28,14 @@ class Services:
     objects: Objects
     clock: Clock
     settings: Settings
+    audit: AuditLog
     authenticator: Authenticator
     closures: ClosureTokens
     egress: Egress
     guard: Guard
     identities: Identities
     keyring: Keyring
+    limits: Limits
     revocations: Revocations
     sealer: Sealer
     workers: Workers
@@ -39,6 +43,8 @@ class Services:
 
 def make_services(database: Database, objects: Objects, clock: Clock, settings: Settings) -> Services:
     """Everything that is made of the first four."""
+    audit = AuditLog(database, clock)
+    database.witness = audit
     revocations = Revocations(database, clock)
     sealer = Sealer(settings.secrets_key)
     closures = ClosureTokens(database, objects, clock, revocations, sealer)
@@ -48,12 +54,14 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         objects=objects,
         clock=clock,
         settings=settings,
-        authenticator=Authenticator(database, closures, clock),
+        audit=audit,
+        authenticator=Authenticator(database, closures, revocations, clock),
         closures=closures,
         egress=egress,
         guard=Guard(database, closures),
         identities=Identities(database, Issuers(egress, clock), clock),
         keyring=Keyring(database, clock, sealer),
+        limits=Limits(database, clock, settings.rate_limits),
         revocations=revocations,
         sealer=sealer,
         workers=Workers(),

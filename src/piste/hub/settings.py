@@ -13,6 +13,16 @@ MINIMUM_KEY_LENGTH: Final = 32
 
 
 @dataclass(frozen=True)
+class RateLimits:
+    """How often in a minute, over all processes: wrong credentials from one address; a token (or an address
+    without one) asking who it is, and resolving."""
+
+    failed_credentials: int = 120
+    sign_ins: int = 600
+    resolutions: int = 1200
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings of one hub process. `public_url` has no slash at its end."""
 
@@ -29,6 +39,7 @@ class Settings:
         str, ...
     ] = ()  # networks and hosts that the hub may fetch from beyond the public internet
     secrets_key: bytes | None = field(default=None, repr=False)  # encrypts signing and token keys at rest
+    rate_limits: RateLimits = RateLimits()
 
     @property
     def database_file(self) -> Path:
@@ -57,6 +68,7 @@ def make_settings(
     trusted_proxies: tuple[str, ...] = (),
     allow_egress: tuple[str, ...] = (),
     secrets_key_file: Path | None = None,
+    rate_limits: RateLimits | None = None,
 ) -> Settings:
     """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
     host, port = _parse_listen(listen)
@@ -65,6 +77,9 @@ def make_settings(
     for file in (tls_cert, tls_key):
         if file is not None and not file.is_file():
             raise UsageError("bad-setting", f"There is no file {file}.")
+    limits = rate_limits or RateLimits()
+    if min(limits.failed_credentials, limits.sign_ins, limits.resolutions) < 1:
+        raise UsageError("bad-setting", "A rate limit is at least 1 in a minute.")
     for proxy in trusted_proxies:
         _check_network(proxy)
     _check_allowances(allow_egress)
@@ -81,6 +96,7 @@ def make_settings(
         trusted_proxies=trusted_proxies,
         allow_egress=allow_egress,
         secrets_key=_read_secrets_key(secrets_key_file),
+        rate_limits=limits,
     )
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """`kind` is `user` or `resolve-only`; the binding fields belong to `resolve-only` alone."""
+    """`kind` is `user`, `device` or `resolve-only`; the binding fields belong to `resolve-only` alone."""
 
     kind: str
     description: str
@@ -14,6 +14,14 @@ class NewToken(msgspec.Struct, frozen=True):
     requirement: str | None = None
     attribute: str | None = None
     minimum_version: str | None = None
+
+
+class RotateToken(msgspec.Struct, frozen=True):
+    """A new token in place of one that goes on for `overlap` seconds, so that its holder can be given the new
+    one. 0 ends the old one at once."""
+
+    overlap: int = 86400
+    expires_in: int | None = None  # seconds; None is as long as the old one was made for
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -31,6 +39,9 @@ class Token(msgspec.Struct, frozen=True):
     expires_at: int | None
     last_used_at: int | None = None
     revoked_at: int | None = None
+    last_used_address: str | None = None
+    last_used_host: str | None = None  # as the client calls itself
+    replaced_by: str | None = None  # id
 
 
 class CreatedToken(msgspec.Struct, frozen=True):

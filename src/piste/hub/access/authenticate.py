@@ -1,18 +1,22 @@
 """Who asks: the Authorization header becomes an Actor. Nobody is only who sends no credential; a wrong one is
 an error.
 
-Tokens are looked up anew for each request, so a revocation holds from the next request on. It must never put
-a token into an error or a log.
+Tokens are looked up anew for each request, so a revocation holds from the next request on; only what reads a
+cache may be remembered, where it holds within a second. It must never put a token into an error or a log.
 """
 
 import base64
 import binascii
+import re
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from piste.hub.access import queries
 from piste.hub.access.closures import ClosureTokens, unknown_credential
 from piste.hub.access.records import Actor, Binding, Kind, Role, Session
+from piste.hub.access.remembered import Remembered
+from piste.hub.access.revocations import Revocations
 from piste.hub.access.token_text import hash_token, looks_like_token, token_kind
 from piste.hub.db.base import Database, Row
 from piste.hub.errors import HubError
@@ -21,21 +25,37 @@ from piste.lib.clock import MINUTE, Clock
 NOBODY: Final = Actor()
 _MAX_HEADER: Final = 16 * 1024  # the identity of a CI may have many claims
 _USE_STEP: Final = MINUTE
+_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
 class Authenticator:
     """Turns credentials into actors."""
 
-    def __init__(self, database: Database, closures: ClosureTokens, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, closures: ClosureTokens, revocations: Revocations, clock: Clock
+    ) -> None:
         self._database = database
         self._closures = closures
         self._clock = clock
-        self._used: dict[str, int] = {}
+        self._remembered = Remembered(revocations, clock)
+        self._used: dict[str, tuple[int, str, str | None]] = {}
 
-    async def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Actor:
-        """The actor of a request's raw headers; HubError 400 or 401."""
-        text = single_credential(headers)
-        return NOBODY if text is None else await self.actor_of(text)
+    async def authenticate(
+        self, headers: Sequence[tuple[bytes, bytes]], *, address: str = "-", remember: bool = False
+    ) -> Actor:
+        """The actor of a request's raw headers; HubError 400 or 401. `remember`: one that was found a moment
+        ago will do."""
+        value = _single_header(headers)
+        if value is None:
+            return NOBODY
+        if remember and (known := self._remembered.find(value)) is not None:
+            return known
+        started = time.monotonic()
+        actor = await self.actor_of(read_credential(value))
+        self._note_use(actor, address, headers)
+        if remember:
+            self._remembered.keep(value, actor, started)
+        return actor
 
     async def actor_of(self, text: str) -> Actor:
         """The actor of a token."""
@@ -45,35 +65,56 @@ class Authenticator:
         if kind is Kind.CLOSURE:
             return await self._closures.check(text)
         rows = await queries.token_by_hash(self._database, hash_token(text))
-        if not rows or rows[0]["kind"] != kind or rows[0]["revoked_at"] is not None:
+        if not rows or rows[0]["kind"] != kind:
             raise unknown_credential()
-        row = rows[0]
-        now = self._clock()
-        if row["expires_at"] is not None and now >= row["expires_at"]:
+        row, actor = rows[0], _actor(rows)
+        if row["revoked_at"] is not None:
+            raise unknown_credential("the token was revoked", actor)
+        if row["expires_at"] is not None and self._clock() >= row["expires_at"]:
             raise HubError(
-                "credential-expired", "This token has expired.", hint="Ask for a new one, or log in again."
+                "credential-expired",
+                "This token has expired.",
+                hint="Ask for a new one, or log in again.",
+                reason="the token has expired",
+                actor=actor,
             )
-        self._used[row["id"]] = now - now % _USE_STEP
-        return _actor(rows)
+        return actor
+
+    def _note_use(self, actor: Actor, address: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if actor.token is None:
+            return
+        now = self._clock()
+        host = next((value for name, value in headers if name.lower() == b"piste-host"), b"").decode(
+            "latin-1"
+        )
+        named = host if _HOST.fullmatch(host) and not looks_like_token(host) else None
+        self._used[actor.token] = (now - now % _USE_STEP, address, named)
 
     async def record_use(self) -> None:
-        """Write down when tokens were last used, to the minute; for a task that runs now and then."""
+        """Write down when and where tokens were last used, to the minute; for a task that runs now and
+        then. The host is what the client calls itself, and proves nothing."""
         used, self._used = self._used, {}
         if not used:
             return
         async with self._database.transaction() as connection:
             await connection.many(
-                "UPDATE token SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2",
-                list(used.items()),
+                """UPDATE token SET last_used_at = $2, last_used_address = $3, last_used_host = $4
+                   WHERE id = $1 AND COALESCE(last_used_at, 0) <= $2""",
+                sorted((token, *use) for token, use in used.items()),
             )
 
 
 def single_credential(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """The credential of a request's raw headers, none of it checked; None if there is none."""
+    value = _single_header(headers)
+    return None if value is None else read_credential(value)
+
+
+def _single_header(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
     values = [value for name, value in headers if name.lower() == b"authorization"]
     if len(values) > 1:
         raise HubError("bad-request", "The request has two Authorization headers.", hint="Send one of them.")
-    return read_credential(values[0]) if values else None
+    return values[0] if values else None
 
 
 def read_credential(value: bytes) -> str:
@@ -138,6 +179,13 @@ def _actor(rows: Sequence[Row]) -> Actor:
                 rolling=bool(row["session_rolling"]),
                 stage=row["session_stage"],
             ),
+            expires_at=row["expires_at"],
+        )
+    if row["kind"] == Kind.DEVICE:
+        return Actor(
+            kind=Kind.DEVICE,
+            token=row["id"],
+            organization=row["organization"],
             expires_at=row["expires_at"],
         )
     return Actor(

@@ -29,6 +29,7 @@ _MAX_KEYS: Final = 64
 # Paths over all manifests that are kept: some 200 bytes each, so 80 MB at the very most.
 _MAX_PATHS: Final = 400_000
 _KEY_LENGTH: Final = 32
+_SETTLE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,21 @@ class ClosureTokens:
         secret = await self._key(claims.key_id)
         if secret is None or not is_authentic(body, mac, secret):
             raise unknown_credential()
+        closure = Closure(
+            project=claims.project, manifest=claims.manifest, parent=claims.parent, key_id=claims.key_id
+        )
+        actor = Actor(kind=Kind.CLOSURE, closure=closure, expires_at=claims.expires * SECOND)
         if self._clock() >= claims.expires * SECOND:
             raise HubError(
                 "credential-expired",
                 "This closure token has expired.",
                 hint="Resolve the reference again: each resolution gives a token for one hour.",
+                reason="the closure token has expired",
+                actor=actor,
             )
-        if await self._revocations.is_revoked(claims):
-            raise unknown_credential()
-        return Actor(
-            kind=Kind.CLOSURE,
-            closure=Closure(project=claims.project, manifest=claims.manifest, parent=claims.parent),
-            expires_at=claims.expires * SECOND,
-        )
+        if await self._revocations.is_revoked(closure, claims.issued * SECOND):
+            raise unknown_credential("the closure token was revoked", actor)
+        return actor
 
     async def contents(self, manifest: str) -> ClosureContents | None:
         """What a manifest lists; None when it is gone."""
@@ -125,6 +128,20 @@ class ClosureTokens:
                 continue  # another process was first: take the next number
             return number
 
+    async def rotate_keys(self, *, at_once: bool) -> tuple[int, int]:
+        """Add a key, and let the others end: with the hour of the last tokens that they made, or now. The
+        new key's number, and how many end."""
+        made = await self.add_key()
+        now = self._clock()
+        # Another process may have read the old key just before, and clocks differ.
+        ends = now if at_once else now + (LIFETIME_SECONDS + _SETTLE_SECONDS) * SECOND
+        async with self._database.transaction() as connection:
+            ended = await queries.end_token_keys(connection, made, ends, now)
+            if at_once:
+                for number in ended:
+                    await self._revocations.add_key(connection, number)
+        return made, len(ended)
+
     async def _newest_key(self) -> tuple[int, bytes]:
         found = await queries.newest_token_key(self._database)
         if found is None:
@@ -136,7 +153,7 @@ class ClosureTokens:
     async def _key(self, number: int) -> bytes | None:
         if (known := self._keys.get(number)) is not None:
             return known
-        stored = await queries.token_key(self._database, number)
+        stored = await queries.token_key(self._database, number, self._clock())
         if stored is None:
             return None
         if len(self._keys) >= _MAX_KEYS:
@@ -162,10 +179,12 @@ def _contents(data: bytes, manifest: str) -> ClosureContents:
     )
 
 
-def unknown_credential() -> HubError:
+def unknown_credential(reason: str = "no such credential", actor: Actor | None = None) -> HubError:
     """Unknown, revoked, mistyped: all the same to whoever holds it."""
     return HubError(
         "credential-unknown",
         "The hub does not know this token.",
         hint="It may have been revoked, or belong to another hub. Log in again with `piste login`.",
+        reason=reason,
+        actor=actor,
     )

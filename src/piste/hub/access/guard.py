@@ -27,17 +27,19 @@ class Guard:
         if verdict.allowed:
             return
         if not verdict.visible:
-            raise not_found()
+            raise not_found(verdict.reason if actor.kind is not Kind.NOBODY else None)
         if actor.kind is Kind.NOBODY:
             raise HubError(
                 "credential-missing",
                 "This needs a credential.",
                 hint="Log in with `piste login`, or set PISTE_TOKEN_FILE.",
+                reason=verdict.reason,
             )
         raise HubError(
             "forbidden",
             f"Your credential does not allow this: {verdict.reason}.",
             hint="Ask an admin of the organization.",
+            reason=verdict.reason,
         )
 
     def check_create(self, actor: Actor, project: str) -> None:

@@ -88,8 +88,10 @@ async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
     )
 
 
-async def token_key(database: Database, number: int) -> bytes | None:
-    row = await database.one("SELECT secret FROM token_key WHERE id = $1 AND retired_at IS NULL", number)
+async def token_key(database: Database, number: int, now: int) -> bytes | None:
+    row = await database.one(
+        "SELECT secret FROM token_key WHERE id = $1 AND (retired_at IS NULL OR retired_at > $2)", number, now
+    )
     return None if row is None else row["secret"]
 
 
@@ -104,6 +106,18 @@ async def add_token_key(connection: Connection, number: int, secret: bytes, now:
     await connection.run(
         "INSERT INTO token_key (id, secret, created_at) VALUES ($1, $2, $3)", number, secret, now
     )
+
+
+async def end_token_keys(connection: Connection, newest: int, ends: int, now: int) -> list[int]:
+    """Let all keys but the newest end at a moment, if they don't before; those that had not ended yet."""
+    rows = await connection.all(
+        """UPDATE token_key SET retired_at = CASE WHEN retired_at < $2 THEN retired_at ELSE $2 END
+           WHERE id < $1 AND (retired_at IS NULL OR retired_at > $3) RETURNING id""",
+        newest,
+        ends,
+        now,
+    )
+    return [row["id"] for row in rows]
 
 
 async def revocations_after(database: Database, number: int, since: int) -> Sequence[Row]:

@@ -10,6 +10,7 @@ class Permission(StrEnum):
     """What can be asked for. The table of who may is in access/rules.py."""
 
     PUBLIC = "public"  # health, the root's nix-cache-info
+    HUB_AUDIT = "hub:audit"  # what belongs to no organization
     STATUS = "status"  # what the credential itself is
     LIST = "list"  # listings, filtered by what the caller may see
     IDENTITY_EXCHANGE = "identity:exchange"  # the identity of a CI is the credential; its handler verifies it
@@ -31,6 +32,7 @@ class Permission(StrEnum):
 class Kind(StrEnum):
     NOBODY = "nobody"
     USER = "user"
+    DEVICE = "device"
     RESOLVE_ONLY = "resolve-only"
     CLOSURE = "closure"
     SESSION = "session"
@@ -57,6 +59,7 @@ class Closure(msgspec.Struct, frozen=True):
     project: str  # id
     manifest: str
     parent: str  # id of the token that it was made for; empty for nobody
+    key_id: int = 0  # under which it was made
 
 
 class Session(msgspec.Struct, frozen=True):

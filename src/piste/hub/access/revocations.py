@@ -14,7 +14,8 @@ import msgspec
 import structlog
 
 from piste.hub.access import queries
-from piste.hub.access.closure_token import LIFETIME_SECONDS, ClosureClaims
+from piste.hub.access.closure_token import LIFETIME_SECONDS
+from piste.hub.access.records import Closure
 from piste.hub.db.base import Connection, Database, Row
 from piste.lib.clock import SECOND, Clock
 
@@ -37,8 +38,36 @@ def manifest_subject(project: str, manifest: str) -> str:
     return f"release:{project}:{manifest}"
 
 
+def person_subject(person: str) -> str:
+    """What a person may was changed. Ends nothing: what is remembered of the person's tokens is looked up
+    anew."""
+    return f"person:{person}"
+
+
+def share_subject(token: str, project: str) -> str:
+    """The closures that one token was given of one project."""
+    return f"share:{token}:{project}"
+
+
+def key_subject(key_id: int) -> str:
+    """A key of closure tokens, and all that was made with it."""
+    return f"key:{key_id}"
+
+
 def project_subject(project: str) -> str:
     return f"project:{project}"
+
+
+def subjects_of_closure(closure: Closure) -> list[str]:
+    """Whatever ends a closure token before its hour."""
+    found = [
+        manifest_subject(closure.project, closure.manifest),
+        project_subject(closure.project),
+        key_subject(closure.key_id),
+    ]
+    if closure.parent:
+        found += [token_subject(closure.parent), share_subject(closure.parent, closure.project)]
+    return found
 
 
 class Revocations:
@@ -65,15 +94,32 @@ class Revocations:
         more."""
         await queries.add_revocation(connection, project_subject(project), self._clock())
 
-    async def is_revoked(self, claims: ClosureClaims) -> bool:
-        """Whether this token has ended before its hour."""
-        subjects = [manifest_subject(claims.project, claims.manifest), project_subject(claims.project)]
-        if claims.parent:
-            subjects.append(token_subject(claims.parent))
+    async def add_person(self, connection: Connection, person: str) -> None:
+        """What a person (id) may is another thing from now on."""
+        await queries.add_revocation(connection, person_subject(person), self._clock())
+
+    async def add_shares(self, connection: Connection, token: str, projects: Sequence[str]) -> None:
+        """End the closure tokens that a token (id) was given of these projects (ids)."""
+        for project in projects:
+            await queries.add_revocation(connection, share_subject(token, project), self._clock())
+
+    async def add_key(self, connection: Connection, key_id: int) -> None:
+        """End all closure tokens that were made with a key."""
+        await queries.add_revocation(connection, key_subject(key_id), self._clock())
+
+    def may_concern(self, subjects: Sequence[str]) -> bool:
+        """Whether the database has to be asked: something was revoked, or this process may not know it."""
+        if time.monotonic() - self._refreshed > STALE_SECONDS:
+            return True
+        return not self._moments.keys().isdisjoint(subjects)
+
+    async def is_revoked(self, closure: Closure, issued: int) -> bool:
+        """Whether a closure token that was made at a moment has ended before its hour."""
+        subjects = subjects_of_closure(closure)
         if time.monotonic() - self._refreshed > STALE_SECONDS:
             listed = msgspec.json.encode(subjects).decode()
             self._take(await queries.revocations_of(self._database, listed, self._horizon()))
-        return any(self._ends(subject, claims.issued * SECOND) for subject in subjects)
+        return any(self._ends(subject, issued) for subject in subjects)
 
     async def refresh(self) -> None:
         """Read what is new."""
@@ -103,8 +149,8 @@ class Revocations:
         moment = self._moments.get(subject)
         if moment is None:
             return False
-        # A token never comes back; a manifest or a project may be resolved again.
-        return subject.startswith("token:") or issued <= moment + _SKEW
+        # A token or a key never comes back; a manifest or a project may be resolved again.
+        return subject.startswith(("token:", "key:")) or issued <= moment + _SKEW
 
     def _horizon(self) -> int:
         return self._clock() - LIFETIME_SECONDS * SECOND - _SKEW

@@ -1,5 +1,6 @@
 """HTTP for the caller's own status, and for tokens."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -10,15 +11,16 @@ from piste.hub.access.records import Kind, Permission, Project
 from piste.hub.access.status import status_of
 from piste.hub.access.token_rules import TokenBounds
 from piste.hub.access.token_text import hash_token, make_token
-from piste.hub.db.base import Row
+from piste.hub.db.base import Connection, Row
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, read_json
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.clock import SECOND
 from piste.lib.identifiers import new_id
 from piste.nix.flake_ref import FlakeRefError, parse_project
-from piste.wire.tokens import CreatedToken, NewToken, Token
+from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
 
 _TOKENS = "/api/v1/organizations/{org}/tokens"
 
@@ -30,6 +32,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", _TOKENS, manage, one, partial(_list, services)),
         Route("POST", _TOKENS, manage, one, partial(_create, services)),
         Route("DELETE", _TOKENS + "/{token}", manage, one, partial(_revoke, services)),
+        Route("POST", _TOKENS + "/{token}/rotate", manage, one, partial(_rotate, services)),
     ]
 
 
@@ -45,64 +48,137 @@ async def _list(services: Services, exchange: Exchange) -> Response:
 async def _create(services: Services, exchange: Exchange) -> Response:
     asked = await read_json(exchange, NewToken)
     kind = token_rules.check_kind(asked)
-    seconds = token_rules.lifetime(kind, asked.expires_in)
+    new = _New(kind, asked.description, token_rules.lifetime(kind, asked.expires_in))
     if kind is Kind.USER:
         person = await _person(services, exchange, asked)
-        created = await _add(services, exchange, asked, seconds, person=person)
-    else:
-        services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
-        bounds = token_rules.check_bounds(asked)
-        project = await _project(services, exchange, asked.project or "")
-        created = await _add(services, exchange, asked, seconds, project=project, bounds=bounds)
-        published = await token_queries.release_versions(services.database, project.id)
-        allowed = token_rules.allowed_versions(bounds, published)
-        created = msgspec.structs.replace(created, allowed_versions=allowed)
+        created = await _add(services, exchange, replace(new, person=person))
+        return _shown_once(created)
+    services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
+    if kind is Kind.DEVICE:
+        return _shown_once(await _add(services, exchange, new))
+    bounds = token_rules.check_bounds(asked)
+    project = await _project(services, exchange, asked.project or "")
+    bound = replace(new, project=project.id, project_name=project.name, bounds=bounds)
+    created = await _add(services, exchange, bound)
+    return _shown_once(await _with_versions(services, created, project.id, bounds))
+
+
+async def _with_versions(
+    services: Services, created: CreatedToken, project: str, bounds: TokenBounds
+) -> CreatedToken:
+    published = await token_queries.release_versions(services.database, project)
+    allowed = token_rules.allowed_versions(bounds, published)
+    return msgspec.structs.replace(created, allowed_versions=allowed)
+
+
+def _shown_once(created: CreatedToken) -> Response:
     return json_response(created, 201, {"Cache-Control": "no-store"})
 
 
+@dataclass(frozen=True)
+class _New:
+    """A token to be made."""
+
+    kind: Kind
+    description: str
+    seconds: int
+    person: str | None = None  # id
+    project: str | None = None  # id
+    project_name: str | None = None
+    bounds: TokenBounds | None = None
+
+
 async def _add(
-    services: Services,
-    exchange: Exchange,
-    asked: NewToken,
-    seconds: int,
-    *,
-    person: str | None = None,
-    project: Project | None = None,
-    bounds: TokenBounds | None = None,
+    services: Services, exchange: Exchange, new: _New, *, replaces: Row | None = None, overlap: int = 0
 ) -> CreatedToken:
-    """Make the token and its row; the only place that knows its text."""
+    """Make the token and its row, in place of another or not; the only place that knows its text."""
     now = services.clock()
-    kind, organization = Kind(asked.kind), exchange.organization
+    organization, bounds = exchange.organization, new.bounds
     created = CreatedToken(
         id=new_id(now),
-        token=make_token(kind),
-        kind=kind,
+        token=make_token(new.kind),
+        kind=new.kind,
         organization=organization.name,
-        project=project.name if project else None,
+        project=new.project_name,
         requirement=bounds.requirement if bounds else None,
         attribute=bounds.attribute if bounds else None,
-        description=asked.description,
-        expires_at=now + seconds * SECOND,
+        description=new.description,
+        expires_at=now + new.seconds * SECOND,
         minimum_version=bounds.minimum_version if bounds else None,
     )
     row = token_queries.TokenRow(
         id=created.id,
-        kind=kind,
+        kind=new.kind,
         hash=hash_token(created.token),
         organization=organization.id,
-        person=person,
-        project=project.id if project else None,
+        person=new.person,
+        project=new.project,
         requirement=created.requirement,
         attribute=created.attribute,
         minimum_version=created.minimum_version,
-        description=asked.description,
+        description=new.description,
         created_by=exchange.actor.person,
         created_at=now,
         expires_at=created.expires_at,
     )
     async with services.database.transaction() as connection:
         await token_queries.add_token(connection, row)
+        note(f"{new.kind} token {created.id}" + (f" in place of {replaces['id']}" if replaces else ""))
+        if replaces is not None:
+            await _replace(connection, replaces["id"], created.id, now + overlap * SECOND)
+            if not overlap:
+                await _end(services, connection, replaces["id"], now)
     return created
+
+
+async def _replace(connection: Connection, old: str, new: str, ends: int) -> None:
+    if not await token_queries.replace(connection, old, new, ends):
+        raise HubError("bad-request", "This token was replaced or revoked at this moment.")
+
+
+async def _end(services: Services, connection: Connection, token: str, now: int) -> None:
+    """The token and the closure tokens that it was given."""
+    if await token_queries.revoke(connection, token, now):
+        await services.revocations.add_token(connection, token)
+
+
+async def _rotate(services: Services, exchange: Exchange) -> Response:
+    asked = await read_json(exchange, RotateToken)
+    row = await _managed(services, exchange)
+    now = services.clock()
+    token_rules.check_rotatable(row, now)
+    kind = Kind(row["kind"])
+    if kind is Kind.USER:
+        await _check_may_rotate(services, exchange, row)
+    as_before = (row["expires_at"] - row["created_at"]) // SECOND if row["expires_at"] else None
+    new = _New(
+        kind,
+        row["description"],
+        token_rules.lifetime(kind, as_before if asked.expires_in is None else asked.expires_in),
+        person=row["person"],
+        project=row["project"],
+        project_name=row["project_name"],
+    )
+    overlap = token_rules.overlap(asked.overlap)
+    if kind is not Kind.RESOLVE_ONLY:
+        return _shown_once(await _add(services, exchange, new, replaces=row, overlap=overlap))
+    bounds = TokenBounds(row["requirement"], row["attribute"], row["minimum_version"])
+    new = replace(new, bounds=bounds)
+    created = await _add(services, exchange, new, replaces=row, overlap=overlap)
+    return _shown_once(await _with_versions(services, created, row["project"], bounds))
+
+
+async def _check_may_rotate(services: Services, exchange: Exchange, row: Row) -> None:
+    """Whoever rotates a person's token gets one that acts as that person."""
+    if row["person"] == exchange.actor.person:
+        return
+    name = row["person_name"] or ""
+    found = await token_queries.member_by_name(services.database, exchange.organization.id, name)
+    if found is None or found["id"] != row["person"]:
+        raise HubError("forbidden", "Only its person rotates this token.", hint="Revoke it, if it must end.")
+    token_rules.check_may_act_for(
+        exchange.actor, exchange.organization.id, found["role"], bool(found["superuser"])
+    )
 
 
 async def _person(services: Services, exchange: Exchange, asked: NewToken) -> str:
@@ -141,15 +217,21 @@ async def _project(services: Services, exchange: Exchange, text: str) -> Project
 
 
 async def _revoke(services: Services, exchange: Exchange) -> Response:
+    row = await _managed(services, exchange)
+    async with services.database.transaction() as connection:
+        note(f"{row['kind']} token {row['id']}")
+        await _end(services, connection, row["id"], services.clock())
+    return Response(status_code=204)
+
+
+async def _managed(services: Services, exchange: Exchange) -> Row:
+    """The token of the address, if it is one that the caller manages."""
     row = await token_queries.token_of(
         services.database, exchange.organization.id, exchange.parameters["token"]
     )
     if row is None or not _may_manage(exchange, row):
         raise not_found()
-    async with services.database.transaction() as connection:
-        if await token_queries.revoke(connection, row["id"], services.clock()):
-            await services.revocations.add_token(connection, row["id"])
-    return Response(status_code=204)
+    return row
 
 
 def _may_manage(exchange: Exchange, row: Row) -> bool:
@@ -174,4 +256,7 @@ def _message(row: Row) -> Token:
         expires_at=row["expires_at"],
         last_used_at=row["last_used_at"],
         revoked_at=row["revoked_at"],
+        last_used_address=row["last_used_address"],
+        last_used_host=row["last_used_host"],
+        replaced_by=row["replaced_by"],
     )

@@ -36,9 +36,13 @@ _MEMBER: Final = frozenset(
     }
 )
 _ADMIN: Final = _MEMBER | {_P.ORGANIZATION_ADMIN, _P.PROJECT_ADMIN}
+# A machine of the organization: it reads, and learns nothing of people.
+_DEVICE: Final = frozenset(
+    {_P.PROJECT_READ, _P.PROJECT_SOURCE, _P.OUTPUT_RESOLVE, _P.CACHE_READ, _P.CACHE_LOG}
+)
 BY_ROLE: Final = {Role.MEMBER: _MEMBER, Role.ADMIN: _ADMIN, Role.OWNER: _ADMIN}
 
-HUB_FOR_SUPERUSER: Final = HUB_FOR_NOBODY | {_P.ORGANIZATION_CREATE}
+HUB_FOR_SUPERUSER: Final = HUB_FOR_NOBODY | {_P.ORGANIZATION_CREATE, _P.HUB_AUDIT}
 
 # Credentials that are bound to one thing answer as themselves: they don't get what nobody may.
 HUB_FOR_BOUND: Final = frozenset({_P.PUBLIC, _P.STATUS})
@@ -68,12 +72,14 @@ def decide(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
             return _decide_closure(actor, permission, resource)
         case Kind.SESSION:
             return _decide_session(actor, permission, resource)
-        case Kind.USER | Kind.NOBODY:
+        case Kind.USER | Kind.DEVICE | Kind.NOBODY:
             return _decide_person(actor, permission, resource)
 
 
 def permissions_of(actor: Actor, organization: str) -> AbstractSet[Permission]:
-    """What a person may in an organization and all of its projects."""
+    """What a person or a device may in an organization and all of its projects."""
+    if actor.kind is Kind.DEVICE:
+        return _DEVICE if actor.organization == organization else frozenset()
     if actor.kind is not Kind.USER or actor.organization not in (None, organization):
         return frozenset()
     if actor.superuser:

@@ -9,7 +9,8 @@ from piste.wire.organizations import Status
 
 
 async def status_of(services: Services, actor: Actor) -> Status:
-    """A resolve-only token answers with its organization in place of a user, and belongs to none."""
+    """Credentials that are no person's answer with their organization in place of a user; a resolve-only
+    token belongs to none."""
     organizations = await _organizations(services, actor)
     keys = {
         each.name: [str(key) for key in await services.keyring.public_keys(each.id)] for each in organizations
@@ -18,7 +19,7 @@ async def status_of(services: Services, actor: Actor) -> Status:
     names = [each.name for each in organizations]
     return Status(
         logged_in=actor.kind is not Kind.NOBODY,
-        user=(names[0] if names else None) if bound else actor.name,
+        user=actor.name if actor.kind is Kind.USER else next(iter(names), None),
         kind=None if actor.kind is Kind.NOBODY else actor.kind,
         organizations=[] if bound else names,
         expires_at=actor.expires_at,
@@ -30,7 +31,7 @@ async def _organizations(services: Services, actor: Actor) -> list[Organization]
     match actor.kind:
         case Kind.NOBODY:
             return []
-        case Kind.USER:
+        case Kind.USER | Kind.DEVICE:
             return await services.guard.organizations_of(actor)
         case Kind.SESSION:
             ids = msgspec.json.encode([actor.organization]).decode()

@@ -9,7 +9,8 @@ from piste.hub.db.base import Connection, Database, Row
 _SELECT = """SELECT t.id, t.kind, t.organization, o.name AS organization_name, t.person,
         p.name AS person_name,
         pr.name AS project_name, t.requirement, t.attribute, t.minimum_version, t.description,
-        c.name AS creator, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+        c.name AS creator, t.created_at, t.expires_at, t.last_used_at, t.last_used_address,
+        t.last_used_host, t.revoked_at, t.replaced_by, t.project
     FROM token t
     LEFT JOIN organization o ON o.id = t.organization
     LEFT JOIN person p ON p.id = t.person
@@ -59,6 +60,44 @@ async def revoke(connection: Connection, id_: str, now: int) -> int:
     return await connection.run(
         "UPDATE token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", id_, now
     )
+
+
+async def replace(connection: Connection, id_: str, successor: str, expires_at: int) -> int:
+    """Name the token that takes another's place, and let that one end; 0 if it was replaced or revoked
+    meanwhile."""
+    return await connection.run(
+        """UPDATE token SET replaced_by = $2,
+               expires_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END
+           WHERE id = $1 AND replaced_by IS NULL AND revoked_at IS NULL""",
+        id_,
+        successor,
+        expires_at,
+    )
+
+
+async def revoke_of_person(connection: Connection, organization: str, person: str, now: int) -> list[str]:
+    """Revoke what a person holds of an organization; ids of those that held until now."""
+    rows = await connection.all(
+        """UPDATE token SET revoked_at = $3
+           WHERE organization = $1 AND person = $2 AND revoked_at IS NULL RETURNING id""",
+        organization,
+        person,
+        now,
+    )
+    return [row["id"] for row in rows]
+
+
+async def unconfined_of_person(connection: Connection, person: str) -> list[str]:
+    """Tokens of a person that are not an organization's."""
+    rows = await connection.all(
+        "SELECT id FROM token WHERE person = $1 AND organization IS NULL AND revoked_at IS NULL", person
+    )
+    return [row["id"] for row in rows]
+
+
+async def projects_of(connection: Connection, organization: str) -> list[str]:
+    rows = await connection.all("SELECT id FROM project WHERE organization = $1", organization)
+    return [row["id"] for row in rows]
 
 
 async def member_by_name(database: Database, organization: str, name: str) -> Row | None:

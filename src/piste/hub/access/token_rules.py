@@ -5,6 +5,7 @@ from typing import Final
 
 from piste.hub.access.records import Actor, Kind, Permission, Role
 from piste.hub.access.rules import permissions_of
+from piste.hub.db.base import Row
 from piste.hub.errors import HubError
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
 from piste.semver.requirement import Requirement, RequirementError
@@ -12,10 +13,13 @@ from piste.semver.version import Version, VersionError
 from piste.wire.tokens import NewToken
 
 _DAY: Final = 86400
-DEFAULT_SECONDS: Final = {Kind.USER: 90 * _DAY, Kind.RESOLVE_ONLY: 365 * _DAY}
+DEFAULT_SECONDS: Final = {Kind.USER: 90 * _DAY, Kind.DEVICE: 365 * _DAY, Kind.RESOLVE_ONLY: 365 * _DAY}
 _MAX_SECONDS: Final = 3660 * _DAY
 _MAX_DESCRIPTION: Final = 200
 _MAX_ALLOWED: Final = 20
+# Shorter ones are as good as none: for half a minute a process may go by what it remembers.
+_MIN_OVERLAP: Final = 60
+_MAX_OVERLAP: Final = 90 * _DAY
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,11 @@ class TokenBounds:
 
 
 def check_kind(asked: NewToken) -> Kind:
-    if asked.kind not in (Kind.USER, Kind.RESOLVE_ONLY):
+    if asked.kind not in DEFAULT_SECONDS:
         raise HubError(
-            "bad-request", f"{asked.kind[:40]!r} is not a kind of token.", hint="user or resolve-only."
+            "bad-request",
+            f"{asked.kind[:40]!r} is not a kind of token.",
+            hint="user, device or resolve-only.",
         )
     described = asked.description.strip() and asked.description.isprintable()
     if not described or len(asked.description) > _MAX_DESCRIPTION:
@@ -40,10 +46,10 @@ def check_kind(asked: NewToken) -> Kind:
         )
     kind = Kind(asked.kind)
     bound = (asked.project, asked.requirement, asked.attribute, asked.minimum_version)
-    if kind is Kind.USER and any(value is not None for value in bound):
+    if kind is not Kind.RESOLVE_ONLY and any(value is not None for value in bound):
         raise HubError("bad-request", "Project, requirement and attribute belong to resolve-only tokens.")
-    if kind is Kind.RESOLVE_ONLY and asked.person is not None:
-        raise HubError("bad-request", "A resolve-only token belongs to no person.")
+    if kind is not Kind.USER and asked.person is not None:
+        raise HubError("bad-request", f"A {kind} token belongs to no person.")
     return kind
 
 
@@ -53,6 +59,27 @@ def lifetime(kind: Kind, asked: int | None) -> int:
     if not 0 < seconds <= _MAX_SECONDS:
         raise HubError("bad-request", "A token lives for at least a second and at most ten years.")
     return seconds
+
+
+def overlap(asked: int) -> int:
+    """Seconds for which a token that is replaced goes on, unless it ends by itself before."""
+    if asked != 0 and not _MIN_OVERLAP <= asked <= _MAX_OVERLAP:
+        raise HubError(
+            "bad-request", "The old token goes on for at least a minute and at most 90 days, or 0."
+        )
+    return asked
+
+
+def check_rotatable(row: Row, now: int) -> None:
+    """Only a token that holds is replaced, and only once."""
+    if row["revoked_at"] is not None or (row["expires_at"] is not None and row["expires_at"] <= now):
+        raise HubError("bad-request", "This token has ended.", hint="Create a new one.")
+    if row["replaced_by"] is not None:
+        raise HubError(
+            "bad-request",
+            f"This token was replaced already, by {row['replaced_by']}.",
+            hint="Rotate that one, or revoke it and create another.",
+        )
 
 
 def check_bounds(asked: NewToken) -> TokenBounds:

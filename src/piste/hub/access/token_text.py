@@ -1,4 +1,4 @@
-"""What a token looks like: `piste_user_`, `piste_resolve_` or `piste_session_`, 43 characters of chance, 6 of
+"""What a token looks like: `piste_user_` (or `device`, `resolve`, `session`), 43 characters of chance, 6 of
 checksum.
 
 The prefix lets people and scanners recognise one; the checksum tells a cut or mistyped one without asking the
@@ -14,6 +14,7 @@ from piste.hub.access.records import Kind
 
 PREFIXES: Final = {
     Kind.USER: "piste_user_",
+    Kind.DEVICE: "piste_device_",
     Kind.RESOLVE_ONLY: "piste_resolve_",
     Kind.SESSION: "piste_session_",
 }

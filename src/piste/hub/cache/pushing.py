@@ -16,6 +16,7 @@ from piste.hub.cache.rules import NarFile, parse_nar_file
 from piste.hub.cache.signing import new_paths
 from piste.hub.errors import HubError
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.decompress import decompressor
 from piste.lib.streams import gathered
 from piste.nix.narinfo import NarInfo, NarInfoError, PathInfo, parse_narinfo
@@ -155,3 +156,4 @@ async def _add(services: Services, project: Project, info: PathInfo) -> None:
                 hint="A build that gives other bytes each time was pushed from two places; keep the first.",
             )
         await queries.add_paths(connection, project.id, new, services.clock())
+        note(f"path {info.path.base_name}")

@@ -5,15 +5,24 @@ What the reader may not read is answered like what is not there.
 
 from urllib.parse import urljoin
 
-from piste.hub.access.records import Actor, Permission, Project
+from piste.hub.access.records import Actor, Kind, Permission, Project
 from piste.hub.cache import queries
 from piste.hub.cache.records import StoredPath, nar_file
 from piste.hub.cache.rules import NarFile, united
+from piste.hub.errors import HubError, not_found
 from piste.hub.registry.outputs import manifest_key
 from piste.hub.services import Services
 from piste.nix.store_path import StorePathError, parse_hash_part
 from piste.wire.manifest import decode_manifest
 from piste.wire.resolution import ManifestSources, NarSource
+
+# Only a closure token may read a project's cache and not all of it.
+OUTSIDE = "it is outside of the token's closure"
+
+
+def missing(actor: Actor) -> HubError:
+    """Not there, or not for this actor."""
+    return not_found(OUTSIDE if actor.kind is Kind.CLOSURE else None)
 
 
 async def path_of(services: Services, actor: Actor, project: Project | None, text: str) -> StoredPath | None:
@@ -24,7 +33,7 @@ async def path_of(services: Services, actor: Actor, project: Project | None, tex
         return None
     if project is not None:
         if not await services.guard.may_read_path(actor, project, hash_part):
-            return None
+            raise not_found(OUTSIDE)
         return await queries.path_of_project(services.database, project.id, hash_part)
     reach = services.guard.reach(actor)
     found = await queries.paths_by_hash_part(services.database, hash_part, reach)

@@ -89,7 +89,7 @@ class _Reader:
     async def narinfo(self, exchange: Exchange, project: Project | None) -> Response:
         path = await reading.path_of(self._services, exchange.actor, project, exchange.parameters["hash"])
         if path is None:
-            raise not_found()
+            raise reading.missing(exchange.actor)
         return Response(format_narinfo(path.narinfo()), media_type=NARINFO_TYPE)
 
     async def listing(self, exchange: Exchange, project: Project | None) -> Response:
@@ -113,7 +113,7 @@ class _Reader:
             return Response(status_code=307, headers={"Location": address})
         if project is not None:
             return await self._pushed(exchange, project, file, name)
-        raise not_found()
+        raise reading.missing(exchange.actor)
 
     async def _send_nar(self, exchange: Exchange, nar_hash: str) -> Response:
         return await send_object(
@@ -132,14 +132,14 @@ class _Reader:
         services = self._services
         row = await queries.pushed_nar(services.database, project.id, name)
         if row is None:
-            raise not_found()
+            raise reading.missing(exchange.actor)
         if exchange.request.method == "HEAD" and reading.may_see_pushed(services, exchange.actor, project):
             return Response(status_code=200, media_type=NAR_TYPE, headers={"Accept-Ranges": "bytes"})
         described = NarFile(row["nar_hash"].removeprefix("sha256:"), ".zst")
         holders = await reading.holders_of(services, exchange.actor, project, described)
         compression = pushed_compression(file, row["nar_hash"])
         if compression is None or not any(path.upstream is None for path in holders):
-            raise not_found()
+            raise reading.missing(exchange.actor)
         if compression == "zstd":
             return await self._send_nar(exchange, described.nar_hash)
         return StreamingResponse(recompressed(services, described.nar_hash, compression), media_type=NAR_TYPE)
@@ -190,10 +190,10 @@ class _Reader:
         text = exchange.parameters["digest"]
         digest = f"sha256:{text}"
         project = exchange.project
-        if (
-            not _HEX.fullmatch(text)
-            or not self._services.guard.may_read_manifest(exchange.actor, project, digest)
-            or not await queries.has_manifest(self._services.database, project.id, digest)
+        if not self._services.guard.may_read_manifest(exchange.actor, project, digest):
+            raise not_found(reading.OUTSIDE)
+        if not _HEX.fullmatch(text) or not await queries.has_manifest(
+            self._services.database, project.id, digest
         ):
             raise not_found()
         return digest

@@ -42,11 +42,19 @@ class Connection(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Sees every transaction at its end, and may add to it."""
+
+    async def before_commit(self, connection: Connection) -> None: ...
+    def committed(self) -> None: ...
+
+
 class Database(Protocol):
     """A pool. `all` and `one` are for short indexed reads and may run on the event loop; `scan` is for long
     ones."""
 
     engine: Literal["sqlite", "postgresql"]
+    witness: Witness | None
 
     async def all(self, sql: str, *values: Value) -> Sequence[Row]: ...
     async def one(self, sql: str, *values: Value) -> Row | None: ...

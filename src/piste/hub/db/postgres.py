@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
-from piste.hub.db.base import ConflictError, Row, Value
+from piste.hub.db.base import ConflictError, Row, Value, Witness
 from piste.hub.errors import HubError
 from piste.lib.errors import UsageError
 
@@ -58,6 +58,7 @@ class PostgresDatabase:
     engine: Literal["sqlite", "postgresql"] = "postgresql"
 
     def __init__(self, pool: Any) -> None:
+        self.witness: Witness | None = None
         self._pool = pool
 
     async def all(self, sql: str, *values: Value) -> Sequence[Row]:
@@ -78,7 +79,12 @@ class PostgresDatabase:
         async with self._pool.acquire() as connection:
             with _translated():
                 async with connection.transaction():
-                    yield PostgresConnection(connection)
+                    made = PostgresConnection(connection)
+                    yield made
+                    if self.witness is not None:
+                        await self.witness.before_commit(made)
+        if self.witness is not None:
+            self.witness.committed()
 
     async def close(self) -> None:
         try:

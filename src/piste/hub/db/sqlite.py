@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from piste.hub.db.base import ConflictError, Row, Value
+from piste.hub.db.base import ConflictError, Row, Value, Witness
 from piste.hub.errors import HubError
 
 BUSY_SECONDS: Final = 10.0
@@ -63,6 +63,7 @@ class SqliteDatabase:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.witness: Witness | None = None
         self._writer = _open(file)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = FULL")
@@ -100,10 +101,14 @@ class SqliteDatabase:
             try:
                 await connection.run("BEGIN IMMEDIATE")
                 yield connection
+                if self.witness is not None:
+                    await self.witness.before_commit(connection)
                 await connection.run("COMMIT")
             except BaseException:
                 await self._roll_back()
                 raise
+            if self.witness is not None:
+                self.witness.committed()
 
     async def _roll_back(self) -> None:
         """Runs to its end also when the task is cancelled again: the next transaction must find a clean

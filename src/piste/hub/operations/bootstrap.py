@@ -9,6 +9,7 @@ from piste.hub.access.token_text import hash_token, make_token
 from piste.hub.db.base import Connection
 from piste.hub.errors import HubError
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.clock import HOUR
 from piste.lib.identifiers import new_id
 
@@ -32,6 +33,7 @@ async def make_admin_token(services: Services) -> str:
             expires_at=now + HOUR,
         )
         await token_queries.add_token(connection, row)
+        note(f"user token {row.id} of {_ADMIN}")
     return text
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from piste.hub.audit.reading import verify
 from piste.hub.operations import queries
 from piste.hub.services import Services
 from piste.nix.hashes import Hash
@@ -31,6 +32,7 @@ class Checked:
     nars: int = 0
     manifests: int = 0
     sources: int = 0
+    audit_entries: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -49,6 +51,10 @@ async def check(services: Services, *, contents: bool) -> Checked:
     for row in await queries.logs(services.database):
         if await services.objects.size(row["object"]) is None:
             result.problems.append(Problem(row["object"], "the build log is missing"))
+    result.audit_entries, broken = await verify(services.database)
+    for each in broken:
+        name = f"audit log of {each.chain}" if each.chain else "audit log of the hub"
+        result.problems.append(Problem(name, each.problem))
     return result
 
 

@@ -18,6 +18,7 @@ from piste.hub.operations import queries
 from piste.hub.operations.seal import seal_secrets
 from piste.hub.registry import queries as registry_queries
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.nix.signature import SecretKey
 
 _BATCH: Final = 500
@@ -38,7 +39,8 @@ async def rotate(services: Services, name: str) -> Rotated:
     organization = await _with_own_keys(services, name)
     await seal_secrets(services)  # fails with the wrong key, before there is a key that nobody else can open
     async with services.database.transaction() as connection:
-        await services.keyring.add_key(connection, organization.id, organization.name)
+        made = await services.keyring.add_key(connection, organization.id, organization.name)
+        note(f"signing key {made.name}", organization=organization)
     return await sign_again(services, organization)
 
 
@@ -54,7 +56,21 @@ async def retire(services: Services, name: str, key: str) -> Rotated:
         )
     async with services.database.transaction() as connection:
         await queries.retire_key(connection, organization.id, key, services.clock())
+        note(f"signing key {key} retired", organization=organization)
     return await sign_again(services, organization, without=key)
+
+
+@dataclass(frozen=True)
+class RotatedTokenKey:
+    key: int
+    ended: int
+
+
+async def rotate_token_key(services: Services, *, at_once: bool) -> RotatedTokenKey:
+    """Make closure tokens with a new key from now on, and let the older ones end."""
+    await seal_secrets(services)
+    note("key of closure tokens" + (", the older ones ended at once" if at_once else ""))
+    return RotatedTokenKey(*await services.closures.rotate_keys(at_once=at_once))
 
 
 async def sign_again(

@@ -3,29 +3,35 @@ meanwhile."""
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
+from piste.hub import trail as trails
 from piste.hub.app import build
 from piste.hub.db.migrate import migrate, pending
 from piste.hub.db.open import open_database
 from piste.hub.services import Services
 from piste.hub.settings import Settings
+from piste.hub.trail import OPERATOR, Trail
 from piste.lib import log
 from piste.lib.clock import wall_clock
 
 T = TypeVar("T")
 
 
-def run_operation(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
-    """The result of the operation."""
+def run_operation(settings: Settings, work: Callable[[Services], Awaitable[T]], *, name: str) -> T:
+    """The result of the operation; `name` is its command, for the audit log."""
     os.umask(0o077)
     log.configure("warning")
 
     async def run() -> T:
         async with AsyncExitStack() as stack:
-            return await work(await build(settings, stack))
+            services = await build(settings, stack)
+            trail = Trail(action=name, request_id=secrets.token_hex(8), address="local", kind=OPERATOR)
+            trails.begin(trail)
+            return await work(services)
 
     return asyncio.run(run())
 

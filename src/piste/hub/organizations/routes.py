@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from piste.hub.access import queries as access_queries
 from piste.hub.access import records
+from piste.hub.access.membership import end_credentials
 from piste.hub.access.records import Permission, Role
 from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
@@ -14,6 +15,7 @@ from piste.hub.http import json_response, read_json
 from piste.hub.organizations import queries, rules, signing_keys
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.identifiers import new_id
 from piste.wire.organizations import (
     Member,
@@ -64,6 +66,7 @@ async def _create(services: Services, exchange: Exchange) -> Response:
     try:
         async with services.database.transaction() as connection:
             await queries.add_organization(connection, made)
+            note(f"organization {made.name}", organization=made)
             await services.keyring.add_key(connection, made.id, made.name)
             if exchange.actor.person is not None:
                 await queries.put_member(connection, made.id, exchange.actor.person, Role.OWNER, now)
@@ -95,6 +98,8 @@ async def _put_member(services: Services, exchange: Exchange) -> Response:
         held = await queries.roles(connection, organization)
         rules.check_role_change(held, by_owner=_is_owner(exchange), person=person, role=role)
         await queries.put_member(connection, organization, person, role, now)
+        await services.revocations.add_person(connection, person)
+        note(f"member {name} {person} as {role}")
     return json_response(Member(name, role, now), 201)
 
 
@@ -117,6 +122,8 @@ async def _remove_member(services: Services, exchange: Exchange) -> Response:
             raise not_found()
         rules.check_role_change(held, by_owner=_is_owner(exchange), person=row["id"], role=None)
         await queries.remove_member(connection, organization, row["id"])
+        await end_credentials(services, connection, organization, row["id"])
+        note(f"member {row['name']} {row['id']}")
     return Response(status_code=204)
 
 
@@ -148,6 +155,7 @@ async def _put_upstream(services: Services, exchange: Exchange) -> Response:
     async with services.database.transaction() as connection:
         listed = msgspec.json.encode(keys).decode()
         await queries.put_upstream(connection, new_id(now), organization, url, listed, now)
+        note(f"upstream {url} {' '.join(keys)}")
     return json_response(Upstream(url, keys, now), 201)
 
 
@@ -156,6 +164,7 @@ async def _remove_upstream(services: Services, exchange: Exchange) -> Response:
     async with services.database.transaction() as connection:
         if not await queries.remove_upstream(connection, exchange.organization.id, url):
             raise not_found()
+        note(f"upstream {url}")
     return Response(status_code=204)
 
 

@@ -37,6 +37,7 @@ from piste.hub.registry.outputs import (
 )
 from piste.hub.registry.queries import add_manifest
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
 from piste.wire.publication import Finish, Published, Unsigned
@@ -111,6 +112,7 @@ async def _publish(services: Services, project: Project, prepared: _Prepared) ->
     try:
         async with services.database.transaction() as connection:
             await _commit(connection, project, prepared)
+            note(f"version {prepared.version} release {prepared.id}")
     except _OvertakenError:
         sequence = await _reserve(services, project, prepared)
         return Unsigned(sequence, _statements(project, prepared, sequence))

@@ -9,6 +9,7 @@ from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
 from piste.hub.publish.records import FINISHED, OPEN, PublicationRow
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.clock import DAY
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
@@ -57,6 +58,7 @@ async def _open_or_join(
         expires_at=now + rules.LIFETIME,
     )
     async with services.database.transaction() as connection:
+        note(f"version {version}")
         other = await _joined(connection, row) if wanted.stage is not None else None
         if other is None:
             await queries.add_publication(connection, row, actor.person)

@@ -8,6 +8,7 @@ from piste.hub.db.base import ConflictError, Row
 from piste.hub.errors import HubError
 from piste.hub.registry import queries, rules
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.lib.identifiers import new_id
 from piste.wire import releases as wire
 
@@ -21,6 +22,7 @@ async def create(services: Services, organization: Organization, wanted: wire.Ne
             made = new_id(now)
             await queries.add_project(connection, made, organization.id, wanted.name, wanted.visibility, now)
             await queries.fill_pending(connection, made, organization.id, wanted.name)
+            note(f"project {wanted.name} {wanted.visibility}")
     except ConflictError as error:
         raise HubError(
             "already-exists", f"{organization.name} has a project {wanted.name} already."
@@ -57,6 +59,7 @@ async def change(services: Services, project: Project, wanted: wire.ProjectChang
     rules.check_visibility(wanted.visibility)
     async with services.database.transaction() as connection:
         await queries.set_visibility(connection, project.id, wanted.visibility)
+        note(f"visibility {project.visibility} to {wanted.visibility}")
         if wanted.visibility == "private" and project.visibility != "private":
             await services.revocations.add_project(connection, project.id)
     latest = await queries.latest_releases(services.database, [project.id])

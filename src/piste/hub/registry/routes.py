@@ -17,6 +17,7 @@ from piste.hub.registry.choosing import choose, exactly, matching, parse_require
 from piste.hub.registry.records import ReleaseRow, ReleaseSaid, source_key
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.wire import releases as wire
 
 _BASE: Final = "/api/v1/projects/{org}/{project}"
@@ -122,6 +123,7 @@ class _Releases:
         row = await exactly(services.database, exchange.project, exchange.parameters["version"])
         async with services.database.transaction() as connection:
             await queries.set_yank(connection, row.id, row.yanked_at or services.clock(), message.reason)
+            note(f"version {row.version}{' for security' if message.security else ''}")
             if message.security:
                 for output in await queries.outputs(connection, row.id):
                     if output.manifest is not None:
@@ -134,6 +136,7 @@ class _Releases:
         row = await exactly(self._services.database, exchange.project, exchange.parameters["version"])
         async with self._services.database.transaction() as connection:
             await queries.set_yank(connection, row.id, None, None)
+            note(f"version {row.version}")
         return await self._now(exchange, row)
 
     async def _now(self, exchange: Exchange, row: ReleaseRow) -> Response:

@@ -1,0 +1,115 @@
+"""Who may call which route on what: the whole table, written by hand. `test_matrix.py` asks a hub for each
+cell.
+
+A row is a group of routes, a column a credential. A cell has a letter for each resource: `.` allowed, `f`
+refused as forbidden (403), `u` refused for want of a good credential (401), `m` missing (404, as if it were
+not there). For a project these are six: public, unlisted, private of the own organization, then of a foreign
+one. For an organization two: the own one, a foreign one. For the hub one.
+"""
+
+ACTORS = (
+    "nobody",
+    "unknown",
+    "expired",
+    "revoked",
+    "stranger",
+    "member",
+    "admin",
+    "owner",
+    "confined",  # an owner of both, with a token for the foreign organization
+    "superuser",
+    "device",
+    "resolve-only",  # for the private project of the own organization
+    "closure",  # of a release of that
+)
+
+# nobody unknown expired revoked stranger, member admin owner confined, superuser device resolve-only closure
+PROJECT = {
+    "read": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mmmmmm",
+    "ask": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mm.mmm mmmmmm",
+    "cache": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mm.mmm",
+    "root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff mm.mmm",
+    "log": ".um.um uuuuuu uuuuuu uuuuuu .fm.fm   ....fm ....fm ....fm .fm...   ...... ....fm mmfmmm mmmmmm",
+    "write": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm",
+    "rule": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   fffffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm",
+}
+ORGANIZATION = {
+    "belong": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
+    "manage": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
+    "create": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
+    "govern": "mm uu uu uu mm   fm .m .m m.   .. fm mm mm",
+}
+HUB = {
+    "open": ". u u u .   . . . .   . . . .",
+    "list": ". u u u .   . . . .   . . f f",
+    "found": "u u u u f   f f f f   . f f f",
+}
+
+_PROJECTS = "/api/v1/projects/{org}/{project}"
+_ORGANIZATION = "/api/v1/organizations/{org}"
+_CACHE = "/cache/{org}/{project}"
+_PUBLICATION = _PROJECTS + "/publications/{publication}"
+
+ROUTES = {
+    "GET /healthz": "open",
+    "GET /nix-cache-info": "open",
+    "GET /api/v1/status": "open",
+    "GET /api/v1/organizations": "list",
+    "GET /api/v1/projects": "list",
+    "POST /api/v1/organizations": "found",
+    "GET /api/v1/audit": "found",
+    f"GET {_ORGANIZATION}": "belong",
+    f"GET {_ORGANIZATION}/members": "belong",
+    f"GET {_ORGANIZATION}/upstreams": "belong",
+    f"GET {_ORGANIZATION}/tokens": "manage",
+    f"POST {_ORGANIZATION}/tokens": "manage",
+    f"DELETE {_ORGANIZATION}/tokens/{{token}}": "manage",
+    f"POST {_ORGANIZATION}/tokens/{{token}}/rotate": "manage",
+    f"POST {_ORGANIZATION}/projects": "create",
+    f"GET {_ORGANIZATION}/audit": "govern",
+    f"POST {_ORGANIZATION}/members": "govern",
+    f"DELETE {_ORGANIZATION}/members/{{person}}": "govern",
+    f"POST {_ORGANIZATION}/upstreams": "govern",
+    f"DELETE {_ORGANIZATION}/upstreams": "govern",
+    f"GET {_PROJECTS}": "read",
+    f"GET {_PROJECTS}/releases": "read",
+    f"GET {_PROJECTS}/versions/{{requirement}}": "read",
+    f"GET {_PROJECTS}/releases/{{requirement}}": "read",
+    f"GET {_PROJECTS}/releases/{{requirement}}/source": "read",
+    "GET /f/{org}/{project}/{requirement}": "read",
+    "GET /f/pinned/{org}/{project}/{version}/{release}/source.tar.gz": "read",
+    f"GET {_PROJECTS}/resolve/{{requirement}}/{{attribute}}": "ask",
+    f"GET {_CACHE}/nix-cache-info": "cache",
+    f"GET {_CACHE}/{{hash}}.narinfo": "cache",
+    f"GET {_CACHE}/{{hash}}.ls": "cache",
+    f"GET {_CACHE}/nar/{{file}}": "cache",
+    f"GET {_CACHE}/manifest/{{digest}}": "cache",
+    f"GET {_CACHE}/manifest/{{digest}}/sources": "cache",
+    f"GET {_CACHE}/manifest/{{digest}}/nars": "cache",
+    "GET /{hash}.narinfo": "root",
+    "GET /{hash}.ls": "root",
+    "GET /nar/{file}": "root",
+    f"GET {_CACHE}/log/{{drv}}": "log",
+    f"PUT {_CACHE}/nix-cache-info": "write",
+    f"PUT {_CACHE}/{{hash}}.narinfo": "write",
+    f"PUT {_CACHE}/{{hash}}.ls": "write",
+    f"PUT {_CACHE}/nar/{{file}}": "write",
+    f"PUT {_CACHE}/log/{{drv}}": "write",
+    f"POST {_PROJECTS}/publications": "write",
+    f"GET {_PUBLICATION}": "write",
+    f"DELETE {_PUBLICATION}": "write",
+    f"POST {_PUBLICATION}/declarations": "write",
+    f"POST {_PUBLICATION}/nars": "write",
+    f"PUT {_PUBLICATION}/source": "write",
+    f"POST {_PUBLICATION}/finish": "write",
+    f"PATCH {_PROJECTS}": "rule",
+    f"DELETE {_PROJECTS}": "rule",
+    f"PUT {_PROJECTS}/releases/{{version}}/yank": "rule",
+    f"DELETE {_PROJECTS}/releases/{{version}}/yank": "rule",
+}
+
+
+def expected(group: str, actor: str) -> str:
+    """The letters of a cell."""
+    row = {**PROJECT, **ORGANIZATION, **HUB}[group].split()
+    return row[ACTORS.index(actor)]
