@@ -19,6 +19,7 @@ from piste.hub.operations import queries
 from piste.hub.operations.rotate import sign_again
 from piste.hub.organizations import rules
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.nix.signature import PublicKey
 from piste.wire.organizations import RevokedKey, SigningKey
 
@@ -51,6 +52,7 @@ async def add_key(services: Services, organization: Organization, text: str) -> 
     try:
         async with services.database.transaction() as connection:
             now = await services.keyring.add_public_key(connection, organization.id, key)
+            note(f"key {key}")
     except ConflictError as error:
         raise _used_before(key.name) from error
     return SigningKey(str(key), "publisher", now)
@@ -78,6 +80,7 @@ async def revoke_key(
             await _check_not_needed(services, organization, name, others)
         async with services.database.transaction() as connection:
             await queries.retire_key(connection, organization.id, name, services.clock())
+            note(f"key {name} {fate or ''}".rstrip())
     if fate == "keep":
         return await _revoked(services, organization, row, 0, 0)
     done = await sign_again(services, organization, without=name)
