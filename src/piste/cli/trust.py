@@ -87,7 +87,9 @@ def add(
 
 @app.command(name="list")
 def list_all(
-    name: Annotated[str, Parameter(name="ORG[/PROJECT]", help="An organization, or one of its projects.")],
+    name: Annotated[
+        str, Parameter(name="ORG", help="An organization, or ORG/PROJECT for one of its projects.")
+    ],
     /,
     *,
     hub: Hub = None,

@@ -109,7 +109,7 @@ def _read(text: str) -> tuple[_Header, _Payload]:
     if len(text) > _MAX_LENGTH or len(parts) != 3 or not all(parts):
         raise _invalid("form")
     header = _decode(_decode_base64(parts[0]), _Header)
-    if header.crit is not msgspec.UNSET or (header.typ or "JWT").upper() != "JWT":
+    if header.crit is not msgspec.UNSET or header.typ not in (None, "JWT", "jwt"):
         raise _invalid("type")
     return header, _decode(_decode_base64(parts[1]), _Payload)
 
