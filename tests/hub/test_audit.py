@@ -151,6 +151,13 @@ def test_a_refused_use_is_in_the_log_of_whom_it_concerns(
     assert refusals(sqlite_hub, other.organization) == []
 
 
+def test_reading_the_log_leaves_nothing_in_it_also_when_refusals_wait(sqlite_hub: Hub) -> None:
+    acme = Acme(sqlite_hub)
+    for _ in range(5):
+        sqlite_hub.request("DELETE", acme.base, token=acme.member)
+        assert not [entry for entry in entries(sqlite_hub, acme.organization) if "/audit" in entry["action"]]
+
+
 def test_what_nobody_may_see_is_no_refusal(sqlite_hub: Hub) -> None:
     acme = Acme(sqlite_hub)
     sqlite_hub.request("GET", acme.base)

@@ -53,7 +53,7 @@ class Trail:
 _CURRENT: ContextVar[Trail | None] = ContextVar("piste_trail", default=None)
 
 
-def begin(trail: Trail) -> Token[Trail | None]:
+def begin(trail: Trail | None) -> Token[Trail | None]:
     return _CURRENT.set(trail)
 
 

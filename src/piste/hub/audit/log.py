@@ -84,7 +84,11 @@ class AuditLog:
     async def flush(self) -> None:
         """Write the refusals that wait; those that are being written are there too when this ends."""
         async with self._turn:
-            await self._flush()
+            begun = trails.begin(None)  # an export that waits for this changes nothing itself
+            try:
+                await self._flush()
+            finally:
+                trails.end(begun)
 
     async def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
