@@ -37,7 +37,11 @@ class Limited(StrEnum):
     RESOLUTION = "resolution"
 
 
-_BY_PERMISSION: Final = {Permission.STATUS: Limited.SIGN_IN, Permission.OUTPUT_RESOLVE: Limited.RESOLUTION}
+_BY_PERMISSION: Final = {
+    Permission.STATUS: Limited.SIGN_IN,
+    Permission.IDENTITY_EXCHANGE: Limited.SIGN_IN,
+    Permission.OUTPUT_RESOLVE: Limited.RESOLUTION,
+}
 
 
 class Limits:
