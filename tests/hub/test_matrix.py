@@ -77,6 +77,8 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "publication": acme.open("2.0.0", visibility).opened["id"],
         "person": "ada",
         "token": "018f0000-0000-7000-8000-000000000001",
+        "rule": "018f0000-0000-7000-8000-000000000002",
+        "key": "acme-2",
     }
 
 
