@@ -21,7 +21,7 @@ from examples.demo import terminal
 
 PISTE = Path(sys.executable).parent / "piste"
 _HUB_STARTS = 30.0  # seconds
-_HUB_STOPS = 20.0
+_STOPS = 20.0
 
 
 class StopError(Exception):
@@ -111,11 +111,16 @@ class Actor:
         )
         if process.stdout is None or process.stderr is None:
             raise StopError("no pipes")
-        speaking = threading.Thread(target=_pass_on, args=(process.stderr,))
+        speaking = threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True)
         speaking.start()
-        printed = process.stdout.read()
-        speaking.join()
-        code = process.wait()
+        try:
+            printed = process.stdout.read()
+            speaking.join()
+            code = process.wait()
+        except BaseException:  # the demo is ended: so is what it runs
+            process.terminate()
+            process.wait(_STOPS)
+            raise
         for line in printed.splitlines() if show else ():
             terminal.printed(line)
         return code, printed
@@ -183,7 +188,7 @@ class HubProcess:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(_HUB_STOPS)
+            self._process.wait(_STOPS)
         except subprocess.TimeoutExpired:
             self._process.kill()
 

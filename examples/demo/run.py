@@ -16,6 +16,7 @@ from examples.demo.limits import show_limits
 from examples.demo.service import page_title
 
 SYSTEM = "nixosConfigurations.web"
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFERENCE = f"acme/web/1#{SYSTEM}"
 
 
@@ -153,7 +154,7 @@ def main() -> int:
         "--keep", action="store_true", help="leave the scratch folder for you to look around in"
     )
     keep = parser.parse_args().keep
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDINGS:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         scratch.check_machine()
@@ -168,9 +169,9 @@ def main() -> int:
     except StopError as error:
         terminal.problem(f"The demo stopped: {error}")
         return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
+        for number in _ENDINGS:  # once is enough: what follows takes away what would be left
+            signal.signal(number, signal.SIG_IGN)
         try:
             demo.end()
         finally:

@@ -9,11 +9,13 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from examples.demo.actors import Actor, StopError
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "system"
+_TRIES = 25  # a fifth of a second apart
 BUSYBOX = Path(__file__).resolve().parents[2] / ".cache/nix/bin/busybox"
 
 
@@ -84,16 +86,45 @@ def give_port(host: Actor) -> int:
 
 
 def stop_service(host: Actor) -> None:
-    """End the service that the host runs, if it runs."""
-    pid = host.root / "run/web.pid"
-    if pid.exists():
-        # Not the program `kill`: a minimal Debian has none outside of its shell.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid.read_text()), signal.SIGTERM)
+    """End the service that the host runs, and an activation that was left in the middle, if there are any."""
+    number = signal.SIGTERM
+    for _ in range(_TRIES):
+        running = _running_under(host.root)
+        if not running:
+            return
+        for pid in running:
+            # Not the program `kill`: a minimal Debian has none outside of its shell.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(0.2)
+        number = signal.SIGKILL
+
+
+def _running_under(root: Path) -> list[int]:
+    """Processes that see this folder as their root."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # Those of others can't be looked at, and some end meanwhile.
+        with contextlib.suppress(OSError):
+            if (process / "root").readlink() == root:
+                found.append(int(process.name))
+    return found
 
 
 def remove(folder: Path) -> None:
-    """All of it; what is in a Nix store is read-only and has to be made writable first."""
+    """All of it. Where the demo was ended in the middle, a builder may still be about to end, and write."""
+    for _ in range(_TRIES - 1):
+        try:
+            _remove(folder)
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """What is in a Nix store is read-only and has to be made writable first."""
     for place, _, _ in os.walk(folder):
         Path(place).chmod(stat.S_IRWXU)
     shutil.rmtree(folder)
