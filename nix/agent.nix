@@ -18,8 +18,9 @@ in
 
     package = mkOption {
       type = types.package;
-      default = pkgs.piste-host;
-      defaultText = lib.literalExpression "pkgs.piste-host";
+      # One `bin/piste` on a machine that is a hub as well: the one that knows `piste hub` too.
+      default = if config.services.piste-hub.enable or false then config.services.piste-hub.package else pkgs.piste-host;
+      defaultText = lib.literalExpression "pkgs.piste-host, or the hub's package where that runs too";
       description = "The package that runs. `pkgs.piste-host` comes from the flake's overlay.";
     };
 

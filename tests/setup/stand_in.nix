@@ -127,8 +127,10 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
     meta.mainProgram = name;
   };
-  pkgs = lib.genAttrs [ "piste" "piste-host" "coreutils" "util-linux" ] fakePackage // {
-    piste-host = fakePackage "piste";
+  pkgs = lib.genAttrs [ "piste" "coreutils" "util-linux" ] fakePackage // {
+    piste-host = fakePackage "piste-host" // {
+      meta.mainProgram = "piste";
+    };
   };
 
   # Drops what a false mkIf holds and unwraps what a true one holds, at every depth.

@@ -67,6 +67,14 @@ def test_a_machine_with_the_agent_keeps_piste_and_the_key(tmp_path: Path) -> Non
     assert len(config["environment"]["systemPackages"]) == 1
 
 
+def test_a_machine_that_is_hub_and_host_has_one_piste(tmp_path: Path) -> None:
+    packages = _configuration(tmp_path, HUB + "};" + AGENT + "};")["environment"]["systemPackages"]
+    assert len(packages) == 2
+    assert packages[0] == packages[1]
+    alone = _configuration(tmp_path, AGENT + "};")["environment"]["systemPackages"]
+    assert alone[0] != packages[0]
+
+
 def test_modules_that_are_not_enabled_change_nothing(tmp_path: Path) -> None:
     config = _configuration(tmp_path, "")
     assert config["systemd"] == {"package": config["systemd"]["package"], "services": {}, "timers": {}}
