@@ -67,9 +67,18 @@ class Host:
 
     def state_folder(self, kind: Kind) -> Path:
         """Where our journal is: the user's own for what a user activates."""
-        if kind is Kind.HOME_MANAGER:
-            return self.within(self.user_state()) / "piste"
-        return self.within("/var/lib/piste")
+        place = self.user_state() / "piste" if kind is Kind.HOME_MANAGER else "/var/lib/piste"
+        return self._kept_within(self.within(place))
+
+    def _kept_within(self, folder: Path) -> Path:
+        """UsageError where a link below the root would have us write outside of it."""
+        if self.is_whole_machine or folder.resolve().is_relative_to(self.root.resolve()):
+            return folder
+        raise UsageError(
+            "root-left",
+            f"{folder} leads to {folder.resolve()}, out of {self.root}.",
+            hint="A link that is right within that root points elsewhere from here: make it a relative one.",
+        )
 
     def profile(self, kind: Kind) -> Path:
         """The profile that a configuration is committed to."""
