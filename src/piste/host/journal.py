@@ -8,7 +8,7 @@ which. Must never lose a line that was acknowledged, and never fail over a line 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,8 +139,10 @@ class Writer:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
             except OSError:
-                # A full disk took a part of the line; what is written next must not be glued to it.
-                os.ftruncate(file.fileno(), end)
+                # A full disk took a part of the line; what is written next must not be glued to it. Whether
+                # that can be undone or not, the first error is the one to tell.
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), end)
                 raise
         if new:
             sync_folder(self._path.parent)

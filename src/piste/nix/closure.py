@@ -64,15 +64,6 @@ def _cycle(trail: list[K], start: K) -> str:
     return " → ".join(str(key) for key in [*trail[trail.index(start) :], start])
 
 
-def missing_references(references: Mapping[K, Iterable[K]]) -> dict[K, list[K]]:
-    """Who refers to what is not in the mapping: key → the keys that are missing, both sorted."""
-    missing = {
-        key: sorted({child for child in references[key] if child not in references})
-        for key in sorted(references)
-    }
-    return {key: children for key, children in missing.items() if children}
-
-
 def reachable(references: Mapping[K, Iterable[K]], roots: Iterable[K]) -> set[K]:
     """Everything that the roots reach, the roots too; an unknown key refers to nothing."""
     seen = set(roots)

@@ -23,12 +23,6 @@ _SLICE: Final = 1 << 20
 # With more than one run in so many bytes it is cheaper to look at all, in groups of eight, than at runs.
 _DENSE: Final = 512
 _GROUP: Final = 8
-# A block of a long run that equals the one before brings nothing new; a multiple of all small periods.
-_BLOCK: Final = 20160
-# What a run costs beside its windows, in windows.
-_RUN_COST: Final = 8
-# About five seconds of work on runs that bring few candidates, as only an adversary writes them.
-_MAX_WORK: Final = 50_000_000
 
 
 class KnownHashParts:
@@ -79,50 +73,6 @@ class ReferenceScanner:
 
     def _add(self, hash_parts: Iterable[bytes]) -> None:
         self.found.update(hash_part.decode() for hash_part in hash_parts)
-
-
-class CandidateScanner:
-    """Collects everything that could be a hash part, for a later look-up of all at once.
-
-    Gives up (`overflow`) above `limit` different candidates, or when runs that repeat themselves cost too
-    much: then the candidates are incomplete, and a ReferenceScanner has to do it.
-    """
-
-    def __init__(self, limit: int = 200_000, *, max_work: int = _MAX_WORK) -> None:
-        self.overflow = False
-        self._limit = limit
-        self._work_left = max_work
-        self._seen: set[bytes] = set()
-        self._tail = b""
-
-    @property
-    def candidates(self) -> set[str]:
-        return {hash_part.decode() for hash_part in self._seen}
-
-    def feed(self, data: Buffer) -> None:
-        for buffer in _slices(self._tail, data):
-            if self.overflow:
-                return
-            for start, end in _runs(buffer.translate(_MASK)):
-                if not self._collect(buffer, start, end):
-                    self.overflow = True
-                    return
-            self._tail = buffer[-_OVERLAP:]
-
-    def _collect(self, buffer: bytes, start: int, end: int) -> bool:
-        """Adds every window of a run; False when it was too much."""
-        last_block = b""
-        self._work_left -= _RUN_COST
-        for block in range(start, end - _OVERLAP, _BLOCK):
-            stop = min(block + _BLOCK, end - _OVERLAP)
-            text = buffer[block : stop + _OVERLAP]
-            if text != last_block:
-                last_block = text
-                self._seen.update([text[at : at + HASH_PART_LENGTH] for at in range(stop - block)])
-                self._work_left -= stop - block
-            if len(self._seen) > self._limit or self._work_left < 0:
-                return False
-        return True
 
 
 def _slices(tail: bytes, data: Buffer) -> Iterator[bytes]:

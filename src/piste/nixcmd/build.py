@@ -38,11 +38,6 @@ def set_profile(store: Store, profile: Path, path: str) -> None:
     run(store, ["nix-env", "--profile", str(profile), "--set", path])
 
 
-def roll_back_profile(store: Store, profile: Path) -> None:
-    """Make the generation before the present one the present one."""
-    run(store, ["nix-env", "--profile", str(profile), "--rollback"])
-
-
 def switch_profile(store: Store, profile: Path, generation: int) -> None:
     """Make a generation of a profile the present one."""
     run(store, ["nix-env", "--profile", str(profile), "--switch-generation", str(generation)])
