@@ -42,6 +42,8 @@ ORGANIZATION = {
 HUB = {
     "open": ". u u u .   . . . .   . . . .",
     "list": ". u u u .   . . . .   . . f f",
+    # As `fh` is told who it is: not at all without a credential.
+    "who": "u u u u .   . . . .   . . . .",
     "found": "u u u u f   f f f f   . f f f",
     # The identity of a CI stands where a token does: its handler alone looks at it.
     "exchange": ". . . . .   . . . .   . . . .",
@@ -61,6 +63,7 @@ ROUTES = {
     "POST /api/v1/organizations": "found",
     "GET /api/v1/audit": "found",
     "POST /api/v1/identities/session": "exchange",
+    "GET /cli/status": "who",
     f"GET {_ORGANIZATION}": "belong",
     f"GET {_ORGANIZATION}/members": "belong",
     f"GET {_ORGANIZATION}/upstreams": "belong",

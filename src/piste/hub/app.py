@@ -20,6 +20,7 @@ from piste.hub.audit import routes as audit_routes
 from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
 from piste.hub.dispatch import Dispatch
+from piste.hub.flakehub import routes as flakehub_routes
 from piste.hub.identities import queries as identity_queries
 from piste.hub.identities import routes as identity_routes
 from piste.hub.organizations import routes as organization_routes
@@ -62,6 +63,7 @@ def routes(services: Services) -> list[Route]:
         *publish_routes.routes(services),
         *registry_routes.routes(services),
         *resolve_routes.routes(services),
+        *flakehub_routes.routes(services),
     ]
 
 

@@ -122,7 +122,8 @@ class Dispatch:
         if route is not None and route.pattern.endswith(_NARINFO) and _stops_nix(problem.status):
             problem = not_found()
             trail.ref = problem.ref
-        return error_response(problem, trail.request_id), body
+        shape = (route.format_error if route is not None else None) or error_response
+        return shape(problem, trail.request_id), body
 
     async def _authenticate(self, scope: dict[str, Any], route: Route | None, trail: Trail) -> Actor:
         """Who asks. Wrong credentials are counted for their address; a good one is never held up by them."""

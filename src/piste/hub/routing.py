@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from piste.hub.access.records import Actor, Organization, Permission, Project, Resource
+from piste.hub.errors import HubError
 
 
 class Scope(StrEnum):
@@ -50,6 +51,7 @@ class Exchange:
 
 
 Handler = Callable[[Exchange], Awaitable[Response]]
+FormatError = Callable[[HubError, str], Response]  # the error and the request's id
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Route:
     handler: Handler = field(compare=False)
     body_limit: int = 1 << 20  # bytes; None is never unlimited: streaming routes give their own
     own_credential: bool = False  # its handler reads the credential, which is no token of this hub
+    # How the clients of another dialect read errors; None: as Piste's own do.
+    format_error: FormatError | None = field(default=None, compare=False)
 
 
 class BadTargetError(ValueError):
