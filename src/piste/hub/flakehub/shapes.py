@@ -1,14 +1,27 @@
-"""What `fh` is answered with: the rows and objects that it decodes, made of Piste's own messages. Pure."""
+"""What `fh` is answered with: the rows and objects that it decodes, made of Piste's own messages. Pure.
 
-from typing import Final
+Versions are complete where `fh` parses them, dates have an offset, counts are integers, and an address is
+absolute. Unknown fields are ignored there, so each shape has all that FlakeHub's own had.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from piste.lib.clock import SECOND
+from piste.nix.flake_ref import parse_attribute_path
+from piste.semver.version import Version
 from piste.wire.organizations import Status
+from piste.wire.releases import Output, Project, Release, ReleaseDetails
+from piste.wire.resolution import Resolution
 
 # Where a credential has no end, since a number must be there: the last second of the year 9999.
 NEVER: Final = 253_402_300_799
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+PAGE: Final = 50  # rows of a page of releases, for those who ask for pages
 
 
 class CliStatus(msgspec.Struct, frozen=True):
@@ -16,7 +29,238 @@ class CliStatus(msgspec.Struct, frozen=True):
     expires_at: int  # seconds since the epoch
 
 
+class FlakeRow(msgspec.Struct, frozen=True):
+    org: str
+    project: str
+    description: str | None
+    labels: list[str]
+
+
+class ProjectRow(msgspec.Struct, frozen=True):
+    """Of one owner: the names of the fields differ from those of a flake."""
+
+    organization_name: str
+    name: str
+    description: str | None
+    labels: list[str]
+    visibility: str
+
+
+class OrganizationRow(msgspec.Struct, frozen=True):
+    name: str
+
+
+class VersionRow(msgspec.Struct, frozen=True):
+    version: str
+    simplified_version: str
+
+
+class ReleaseRow(msgspec.Struct, frozen=True):
+    """`index` is the place in the list of `total`, from 1."""
+
+    simplified_version: str
+    version: str
+    revision: str
+    published_at: str
+    updated_at: str | None
+    commit_count: int | None
+    yanked_at: str | None
+    visibility: str
+    index: int
+    total: int
+
+
+class ReleaseObject(msgspec.Struct, frozen=True):
+    """One release, for `add`, `convert` and `eject`, and for whoever reads FlakeHub's API beside `fh`."""
+
+    org: str
+    project: str
+    version: str
+    simplified_version: str
+    revision: str
+    commit_count: int | None
+    description: str | None
+    visibility: str
+    labels: list[str]
+    readme: str | None
+    spdx_identifier: str | None
+    repo_url: str | None
+    source_github_owner_repo_pair: str
+    source_subdirectory: str | None
+    published_at: str
+    created_at: str
+    updated_at: str | None
+    yanked_at: str | None
+    index: int
+    total: int
+    download_url: str
+    pretty_download_url: str
+    outputs: dict[str, Any]
+
+
+class ResolvedOutput(msgspec.Struct, frozen=True):
+    attribute_path: str
+    store_path: str
+    token: str | None
+
+
 def cli_status(status: Status) -> CliStatus:
     """For what is no person's, the organization stands in place of a user."""
     expires = NEVER if status.expires_at is None else status.expires_at // SECOND
     return CliStatus(status.user or "", expires)
+
+
+def flake_row(project: Project) -> FlakeRow:
+    return FlakeRow(project.organization, project.name, project.description, project.labels)
+
+
+def project_row(project: Project) -> ProjectRow:
+    return ProjectRow(
+        project.organization, project.name, project.description, project.labels, project.visibility
+    )
+
+
+def version_row(release: Release) -> VersionRow:
+    return VersionRow(release.version, simplified(release.version))
+
+
+def release_rows(releases: Sequence[Release], visibility: str) -> list[ReleaseRow]:
+    """`releases`: all of the project, in the order in which they are to be shown."""
+    return [
+        ReleaseRow(
+            simplified_version=simplified(release.version),
+            version=release.version,
+            revision=release.revision or "",
+            published_at=date(release.published_at),
+            updated_at=_date(release.yanked_at),
+            commit_count=release.commit_count,
+            yanked_at=_date(release.yanked_at),
+            visibility=visibility,
+            index=index,
+            total=len(releases),
+        )
+        for index, release in enumerate(releases, 1)
+    ]
+
+
+def release_object(
+    details: ReleaseDetails, visibility: str, public_url: str, place: tuple[int, int]
+) -> ReleaseObject:
+    """`place`: the release's number among those of its project, and how many these are."""
+    release = details.release
+    short = simplified(release.version)
+    owner, name = quote(release.organization, safe=""), quote(release.project, safe="")
+    return ReleaseObject(
+        org=release.organization,
+        project=release.project,
+        version=release.version,
+        simplified_version=short,
+        revision=release.revision or "",
+        commit_count=release.commit_count,
+        description=details.description,
+        visibility=visibility,
+        labels=details.labels,
+        readme=details.readme,
+        spdx_identifier=details.license,
+        repo_url=details.repository,
+        source_github_owner_repo_pair=repository_pair(
+            details.repository, f"{release.organization}/{release.project}"
+        ),
+        # Nothing else than null: `fh eject` makes `?dir=` of an empty text.
+        source_subdirectory=details.subdirectory or None,
+        published_at=date(release.published_at),
+        created_at=date(release.published_at),
+        updated_at=_date(release.yanked_at),
+        yanked_at=_date(release.yanked_at),
+        index=place[0],
+        total=place[1],
+        download_url=details.source_url,
+        pretty_download_url=f"{public_url}/f/{owner}/{name}/{short}.tar.gz",
+        outputs=output_groups(details.outputs),
+    )
+
+
+def resolved_output(found: Resolution) -> ResolvedOutput:
+    return ResolvedOutput(found.attribute_path, found.store_path, found.token)
+
+
+def simplified(version: str) -> str:
+    """Without build metadata."""
+    return str(Version.parse(version).simplified)
+
+
+def date(microseconds: int) -> str:
+    """RFC 3339, with an offset."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
+
+
+def repository_pair(repository: str | None, otherwise: str) -> str:
+    """`owner/name` of a repository's address, where it has exactly these two."""
+    parts = urlsplit(repository or "").path.strip("/").removesuffix(".git").split("/")
+    return "/".join(parts) if len(parts) == 2 and all(parts) else otherwise
+
+
+def output_tree(outputs: Sequence[Output]) -> dict[str, Any]:
+    """Store paths of what is available, nested by the names of their attribute paths.
+
+    Where one output lies below another, the rest of its names is one key beside that one's last name.
+    """
+    tree: dict[str, Any] = {}
+    for output in outputs:
+        if output.available:
+            _grow(tree, list(parse_attribute_path(output.attribute)), output.store_path)
+    return tree
+
+
+def _grow(tree: dict[str, Any], names: list[str], leaf: str) -> None:
+    name, rest = names[0], names[1:]
+    below = tree.get(name)
+    if not rest:
+        tree[name] = leaf
+    elif isinstance(below, str):
+        tree[".".join(names)] = leaf
+    else:
+        _grow(tree.setdefault(name, {}), rest, leaf)
+
+
+def output_groups(outputs: Sequence[Output]) -> dict[str, Any]:
+    """What a release has, by kind and platform, as pages that list it read it."""
+    groups: dict[str, Any] = {}
+    for output in outputs:
+        path = list(parse_attribute_path(output.attribute))
+        kind = groups.setdefault(path[0], {"name": path[0], "doc": None, "outputs": []})
+        platform = _of_platform(kind["outputs"], output.system)
+        platform["outputs"].append(
+            {
+                "doc": None,
+                "for_systems": [output.system] if output.system else [],
+                "path": path,
+                "short_description": None,
+                "what": _WHAT.get(path[0]),
+            }
+        )
+    return groups
+
+
+_WHAT: Final = {
+    "apps": "app",
+    "checks": "CI test",
+    "darwinConfigurations": "nix-darwin configuration",
+    "devShells": "development environment",
+    "formatter": "formatter",
+    "homeConfigurations": "Home Manager configuration",
+    "nixosConfigurations": "NixOS configuration",
+    "packages": "package",
+}
+
+
+def _of_platform(found: list[dict[str, Any]], system: str | None) -> dict[str, Any]:
+    for each in found:
+        if each["platform"] == system:
+            return each
+    found.append({"platform": system, "outputs": []})
+    return found[-1]
+
+
+def _date(microseconds: int | None) -> str | None:
+    return None if microseconds is None else date(microseconds)

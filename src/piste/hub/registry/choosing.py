@@ -73,6 +73,12 @@ async def matching(database: Database, project: str, requirement: Requirement) -
     return sorted(found.values(), key=lambda row: row.sort, reverse=True)
 
 
+async def newest_first(database: Database, project: str) -> list[ReleaseRow]:
+    """All releases, the one that was published last first; yanked ones and pre-releases too."""
+    found = await queries.releases(database, project, None, None, MATCHES_LIMIT)
+    return sorted(found, key=lambda row: (row.published_at, row.sequence), reverse=True)
+
+
 async def exactly(database: Database, project: Project, text: str) -> ReleaseRow:
     """The release of one version, which may be written `1.2.3`, `v1.2.3` or `=1.2.3`."""
     try:

@@ -50,8 +50,15 @@ async def search(
         one
         for project, one in shown
         if rules.agrees_with_search(text, project, one.description, one.labels)
-        and (label is None or label in one.labels)
+        and (label is None or label.lower() in (each.lower() for each in one.labels))
     ]
+
+
+async def owners(services: Services, actor: Actor, *, public: bool) -> list[str]:
+    """Names of the organizations that the actor belongs to; with `public` of all whose projects it sees."""
+    own = {each.name for each in await services.guard.organizations_of(actor)}
+    seen = await services.guard.visible_projects(actor) if public else []
+    return sorted({*own, *(project.organization_name for project in seen)}, key=str.lower)
 
 
 async def change(services: Services, project: Project, wanted: wire.ProjectChange) -> wire.Project:

@@ -126,6 +126,18 @@ async def releases(
     return [decode(row, ReleaseRow) for row in rows]
 
 
+async def place_of(database: Database, project: str, published_at: int) -> tuple[int, int]:
+    """The place of a release among those of its project, the newest first and from 1; and how many they
+    are."""
+    row = await database.one(
+        """SELECT sum(CASE WHEN published_at >= $2 THEN 1 ELSE 0 END) AS place, count(*) AS total
+           FROM release WHERE project = $1""",
+        project,
+        published_at,
+    )
+    return (0, 0) if row is None else (row["place"], row["total"])
+
+
 async def release_said(database: Database, release: str) -> ReleaseSaid | None:
     row = await database.one(
         "SELECT description, labels, license, repository, subdirectory, readme FROM release WHERE id = $1",

@@ -7,14 +7,14 @@ from typing import Final
 
 from starlette.responses import Response
 
-from piste.hub.access.records import Permission, Project
+from piste.hub.access.records import Permission
 from piste.hub.cache.sending import immutable, send_object
 from piste.hub.errors import not_found
 from piste.hub.http import json_response, read_json
 from piste.hub.registry import projects, queries, rules
-from piste.hub.registry.availability import all_outputs
 from piste.hub.registry.choosing import choose, exactly, matching, parse_requirement
-from piste.hub.registry.records import ReleaseRow, ReleaseSaid, source_key
+from piste.hub.registry.details import as_release, release_details
+from piste.hub.registry.records import ReleaseRow, source_key
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.hub.trail import note
@@ -98,23 +98,7 @@ class _Releases:
         requirement = parse_requirement(exchange.parameters["requirement"])
         project = exchange.project
         row = await choose(self._services.database, project, requirement, yanked=True)
-        said = await queries.release_said(self._services.database, row.id) or ReleaseSaid()
-        outputs = [
-            wire.Output(each.attribute, each.store_path, each.manifest is not None, each.system)
-            for each in await all_outputs(self._services, project, row)
-        ]
-        details = wire.ReleaseDetails(
-            release=as_release(project, row),
-            outputs=outputs,
-            source_url=rules.pinned_url(self._services.settings.public_url, project, row),
-            description=said.description,
-            labels=queries.labels_of(said.labels),
-            license=said.license,
-            repository=said.repository,
-            subdirectory=said.subdirectory,
-            readme=said.readme,
-        )
-        return json_response(details)
+        return json_response(await release_details(self._services, project, row))
 
     async def yank(self, exchange: Exchange) -> Response:
         message = await read_json(exchange, wire.Yank)
@@ -189,18 +173,3 @@ class _Sources:
                 "Content-Security-Policy": "default-src 'none'; sandbox",
             },
         )
-
-
-def as_release(project: Project, row: ReleaseRow) -> wire.Release:
-    return wire.Release(
-        id=row.id,
-        organization=project.organization_name,
-        project=project.name,
-        version=row.version,
-        rolling=row.rolling,
-        published_at=row.published_at,
-        revision=row.revision,
-        commit_count=row.commit_count,
-        yanked_at=row.yanked_at,
-        yank_reason=row.yank_reason,
-    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from piste.hub.errors import HubError
+from piste.hub.registry.records import OutputRow
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
 
 NEAR: Final = 5
@@ -16,6 +17,14 @@ def parse_attribute(text: str) -> str:
         return format_attribute_path(parse_attribute_path(text))
     except FlakeRefError as error:
         raise HubError("bad-reference", f"{error}.") from error
+
+
+def spelt_loosely(attribute: str, recorded: Sequence[OutputRow]) -> OutputRow | None:
+    """The one output whose names, joined by dots, read like this: `x.a.b` for `x."a.b"`. Other clients know
+    no quotes."""
+    wanted = ".".join(parse_attribute_path(attribute))
+    found = [row for row in recorded if ".".join(parse_attribute_path(row.attribute)) == wanted]
+    return found[0] if len(found) == 1 else None
 
 
 def attribute_not_found(attribute: str, reference: str, others: Sequence[str]) -> HubError:
