@@ -44,6 +44,8 @@ HUB = {
     "list": ". u u u .   . . . .   . . f f",
     # As `fh` is told who it is: not at all without a credential.
     "who": "u u u u .   . . . .   . . . .",
+    # Who can push to exactly one project need not name it.
+    "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f f",
     "found": "u u u u f   f f f f   . f f f",
     # The identity of a CI stands where a token does: its handler alone looks at it.
     "exchange": ". . . . .   . . . .   . . . .",
@@ -112,6 +114,11 @@ ROUTES = {
     "GET /{hash}.narinfo": "root",
     "GET /{hash}.ls": "root",
     "GET /nar/{file}": "root",
+    "GET /project": "infer",
+    "GET /project/{org}/{project}": "cache",
+    "GET /_api/v1/cache-config/{name}": "cache",
+    "POST /_api/v1/get-missing-paths": "write",
+    "PUT /_api/v1/upload-path": "write",
     f"GET {_CACHE}/log/{{drv}}": "log",
     f"PUT {_CACHE}/nix-cache-info": "write",
     f"PUT {_CACHE}/{{hash}}.narinfo": "write",
@@ -130,6 +137,17 @@ ROUTES = {
     f"DELETE {_PROJECTS}": "rule",
     f"PUT {_PROJECTS}/releases/{{version}}/yank": "rule",
     f"DELETE {_PROJECTS}/releases/{{version}}/yank": "rule",
+}
+
+# What is sent where the project is named in the request instead of its path: a header, the body. NAME stands
+# for the project. Such a route decides in its handler, which is therefore not stopped.
+_NAR = (
+    '{"cache":"NAME","store_path_hash":"HASH","store_path":"/nix/store/HASH-app","references":[],'
+    '"nar_hash":"sha256:' + "0" * 64 + '","nar_size":1}'
+)
+NAMED = {
+    "POST /_api/v1/get-missing-paths": ("", '{"cache":"NAME","store_path_hashes":[]}'),
+    "PUT /_api/v1/upload-path": ("x-attic-nar-info: " + _NAR.replace("HASH", "0" * 32), ""),
 }
 
 

@@ -20,7 +20,7 @@ from piste.hub.access.token_text import make_token
 from piste.hub.app import build, routes
 from piste.hub.dispatch import Dispatch
 from piste.hub.errors import not_found
-from piste.hub.routing import Exchange
+from piste.hub.routing import Exchange, Scope
 from piste.hub.services import Services
 from piste.hub.settings import RateLimits, make_settings
 from tests.hub import matrix
@@ -68,6 +68,7 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
     return {
         "org": acme.organization,
         "project": visibility,
+        "name": f"{acme.organization}+{visibility}",
         "requirement": "1",
         "version": "1.0.0",
         "release": published["release_id"],
@@ -149,7 +150,8 @@ async def _reached(exchange: Exchange) -> Response:
 
 
 def _stopped(route: Any) -> Any:
-    return route if route.method == "GET" else replace(route, handler=_reached)
+    reads = route.method == "GET" or route.scope is Scope.NAMED
+    return route if reads else replace(route, handler=_reached)
 
 
 async def _cell(services: Services, dispatch: Dispatch, world: World, route: str, actor: str) -> str:
@@ -161,12 +163,29 @@ async def _cell(services: Services, dispatch: Dispatch, world: World, route: str
     elif group in matrix.HUB:
         places = world.resources[:1]
     await services.revocations.refresh()
-    paths = [pattern.format(**place) for place in places]
-    return "".join([await _ask(dispatch, method, path, world.tokens[actor]) for path in paths])
+    header, body = matrix.NAMED.get(route, ("", ""))
+    return "".join(
+        [
+            await _ask(
+                dispatch,
+                method,
+                pattern.format(**place),
+                world.tokens[actor],
+                header.replace("NAME", place["name"]),
+                body.replace("NAME", place["name"]),
+            )
+            for place in places
+        ]
+    )
 
 
-async def _ask(dispatch: Dispatch, method: str, path: str, token: str | None) -> str:
+async def _ask(
+    dispatch: Dispatch, method: str, path: str, token: str | None, header: str, content: str
+) -> str:
     headers = [(b"authorization", f"Bearer {token}".encode())] if token is not None else []
+    if header:
+        name, _, value = header.partition(": ")
+        headers.append((name.encode(), value.encode()))
     sent: list[Any] = []
     body_sent = asyncio.Event()
 
@@ -174,7 +193,7 @@ async def _ask(dispatch: Dispatch, method: str, path: str, token: str | None) ->
         if body_sent.is_set():
             await asyncio.Event().wait()  # as a client that stays
         body_sent.set()
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": content.encode(), "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -193,6 +212,7 @@ async def _ask(dispatch: Dispatch, method: str, path: str, token: str | None) ->
         body = json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
         if isinstance(body, str):  # of a dialect, whose errors have no reference
             return LETTERS[status] if status != 404 or body.startswith(NOT_FOUND) else f"({body})"
-        ref = body["error"]["ref"]
-        return LETTERS[status] if status != 404 or ref == "not-found" else f"({ref})"
-    return "." if status in (200, 307, REACHED) else f"({status})"
+        ref = body["error"] if isinstance(body["error"], str) else body["error"]["ref"]
+        return LETTERS[status] if status != 404 or ref in ("not-found", "NotFound") else f"({ref})"
+    # 422: a route that was not stopped got as far as the NAR, which is none.
+    return "." if status in (200, 307, REACHED) or (header and status == 422) else f"({status})"

@@ -131,8 +131,8 @@ SCOPES = {
     P.PROJECT_PUBLISH: {Scope.PROJECT},
     P.PROJECT_ADMIN: {Scope.PROJECT},
     P.OUTPUT_RESOLVE: {Scope.PROJECT},
-    P.CACHE_READ: {Scope.PROJECT, Scope.HUB},
-    P.CACHE_WRITE: {Scope.PROJECT},
+    P.CACHE_READ: {Scope.PROJECT, Scope.HUB, Scope.NAMED},
+    P.CACHE_WRITE: {Scope.PROJECT, Scope.NAMED},
     P.CACHE_LOG: {Scope.PROJECT},
 }
 

@@ -16,6 +16,7 @@ from piste.hub.access import routes as access_routes
 from piste.hub.access.closure_token import LIFETIME_SECONDS
 from piste.hub.access.limits import WINDOW
 from piste.hub.access.records import Permission
+from piste.hub.attic import routes as attic_routes
 from piste.hub.audit import routes as audit_routes
 from piste.hub.cache import routes as cache_routes
 from piste.hub.db.open import open_database
@@ -64,6 +65,7 @@ def routes(services: Services) -> list[Route]:
         *registry_routes.routes(services),
         *resolve_routes.routes(services),
         *flakehub_routes.routes(services),
+        *attic_routes.routes(services),
     ]
 
 

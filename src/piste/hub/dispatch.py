@@ -106,7 +106,8 @@ class Dispatch:
             parameters = match.parameters(route)
             resource = await self._resource(route, parameters)
             trail.to(route.permission, resource)
-            _decide(self._services, actor, route.permission, resource, parameters)
+            if route.scope is not Scope.NAMED:
+                _decide(self._services, actor, route.permission, resource, parameters)
             request = Request(scope, body)
             exchange = Exchange(request, actor, parameters, match.tail, resource, trail.request_id)
             return await route.handler(exchange), body
@@ -155,7 +156,7 @@ class Dispatch:
         database = self._services.database
         found: Resource
         match route.scope:
-            case Scope.HUB:
+            case Scope.HUB | Scope.NAMED:
                 return None
             case Scope.ORGANIZATION:
                 found = await queries.organization_by_name(database, parameters["org"])

@@ -42,6 +42,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "attribute-not-found": 404,
     "no-release-matches": 404,
     "output-not-available": 404,
+    "project-ambiguous": 409,  # the credential should tell which project is meant, and does not
     "release-yanked": 410,
     "visibility-differs": 409,
     # keys

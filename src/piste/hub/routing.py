@@ -19,11 +19,13 @@ from piste.hub.errors import HubError
 
 
 class Scope(StrEnum):
-    """How the resource of a request is found from the segments `{org}` and `{project}`."""
+    """How the resource of a request is found: from the segments `{org}` and `{project}`. NAMED: in the words
+    of another dialect, in a header or the body, where `hub/naming.py` finds it and asks the guard."""
 
     HUB = "hub"
     ORGANIZATION = "organization"
     PROJECT = "project"
+    NAMED = "named"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from piste.nix.flake_ref import valid_name
 _PROJECT = """SELECT p.id, p.organization, o.name AS organization_name, p.name, p.visibility, p.created_at
     FROM project p JOIN organization o ON o.id = p.organization"""
 _PROJECT_BY_NAME = " ".join([_PROJECT, "WHERE lower(o.name) = $1 AND lower(p.name) = $2"])
+_PROJECT_OF_ORGANIZATION = " ".join([_PROJECT, "WHERE o.id = $1 AND p.id = $2"])
 _PROJECTS_BY_ID = " ".join([_PROJECT, "WHERE p.id IN (SELECT value FROM json_each($1))"])
 
 
@@ -41,6 +42,12 @@ async def project_by_name(database: Database, organization: str, name: str) -> P
     if not (valid_name(organization) and valid_name(name)):
         return None
     row = await database.one(_PROJECT_BY_NAME, organization.lower(), name.lower())
+    return None if row is None else decode(row, Project)
+
+
+async def project_of_organization(database: Database, organization: str, project: str) -> Project | None:
+    """By both ids, as clients of other dialects name it."""
+    row = await database.one(_PROJECT_OF_ORGANIZATION, organization, project)
     return None if row is None else decode(row, Project)
 
 

@@ -1,16 +1,17 @@
-"""What a stock `nix copy --to` sends: a NAR first, named by the hash of its file, and then the narinfo that
-tells what it is.
+"""What stock clients push. `nix copy --to` sends a NAR first, named by the hash of its file, and then the
+narinfo that tells what it is; others say what it is and then send it.
 
-Both are verified like Piste's own uploads. A NAR without its narinfo is readable by nobody.
+All of it is verified like Piste's own uploads. A NAR without its narinfo is readable by nobody.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from piste.hub.access.records import Project
 from piste.hub.cache import queries
-from piste.hub.cache.ingest import Intake
-from piste.hub.cache.keep import keep, nar_key
+from piste.hub.cache.ingest import Ingested, Intake
+from piste.hub.cache.keep import KeptNar, keep, nar_key
 from piste.hub.cache.records import PathRecord
 from piste.hub.cache.rules import NarFile, parse_nar_file
 from piste.hub.cache.signing import new_paths
@@ -25,7 +26,14 @@ from piste.nix.reference_scan import KnownHashParts, ReferenceScanner
 # Hash parts of the project to scan for; as in a publication.
 KNOWN_LIMIT: Final = 30_000
 SHOWN: Final = 10
-_GZIP: Final = b"\x1f\x8b"
+# So long an upload waits for its place: clients that send five at once do not come back when refused.
+LONG_PATIENCE: Final = 600.0
+_MAGIC: Final = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+}
 
 
 async def take_nar(
@@ -52,8 +60,44 @@ async def take_nar(
         await queries.add_pushed_nar(connection, project.id, name, kept, now)
 
 
+async def take_path(
+    services: Services, project: Project, info: PathInfo, body: AsyncIterable[bytes]
+) -> tuple[KeptNar, bool]:
+    """Make a path the project's, with its NAR, in whatever compression it comes; the file that is kept, and
+    whether the path is new to the project. What it refers to may come later.
+    """
+    newest = await queries.newest_hash_parts(services.database, project.id, KNOWN_LIMIT)
+    parts = {*newest, info.path.hash_part, *(path.hash_part for path in info.references)}
+    async with services.workers.place(project.organization, patience=LONG_PATIENCE):
+        compression, body = await _looked_into(body)
+        known = await services.workers.run(KnownHashParts, parts)
+        intake = Intake(services.objects.spool, compression=compression, limit=info.nar_size, known=known)
+        await services.workers.pump(body, intake)
+        nar = await services.workers.run(intake.finish)
+    try:
+        _check_as_said(info, nar)
+    except HubError:
+        nar.file.unlink(missing_ok=True)
+        raise
+    kept = await keep(services.objects, nar, await queries.nar(services.database, nar.nar_hash))
+    held = await queries.path_of_project(services.database, project.id, info.path.hash_part)
+    is_new = held is None or (held.nar_hash, held.name) != (nar.nar_hash, info.path.name)
+    await _add(services, project, info, kept)
+    return kept, is_new
+
+
+def _check_as_said(info: PathInfo, nar: Ingested) -> None:
+    if (nar.nar_hash, nar.nar_size) != (info.nar_hash.nix32(), info.nar_size):
+        raise HubError(
+            "nar-mismatch",
+            f"The NAR of {info.path} is {nar.nar_hash} with {nar.nar_size} bytes, not"
+            f" {info.nar_hash.nix32()} with {info.nar_size}.",
+        )
+    _check_mentioned(info, nar.found)
+
+
 async def _looked_into(body: AsyncIterable[bytes]) -> tuple[str, AsyncIterable[bytes]]:
-    """Stock clients give gzip no suffix; no NAR begins as it does."""
+    """How a body is compressed whose name does not tell; no NAR begins as these do."""
     pieces = aiter(gathered(body))
     first = await anext(pieces, b"")
 
@@ -62,7 +106,7 @@ async def _looked_into(body: AsyncIterable[bytes]) -> tuple[str, AsyncIterable[b
         async for piece in pieces:
             yield piece
 
-    return ("gzip" if first.startswith(_GZIP) else "none"), whole()
+    return next((name for magic, name in _MAGIC.items() if first.startswith(magic)), "none"), whole()
 
 
 async def take_narinfo(services: Services, project: Project, hash_part: str, text: str) -> None:
@@ -121,6 +165,11 @@ async def _check_references(services: Services, project: Project, info: PathInfo
         )
     newest = await queries.newest_hash_parts(services.database, project.id, KNOWN_LIMIT)
     found = await _mentioned(services, info.nar_hash.nix32(), {*newest, info.path.hash_part})
+    _check_mentioned(info, found)
+
+
+def _check_mentioned(info: PathInfo, found: AbstractSet[str]) -> None:
+    """That a NAR mentions no known path that isn't named as a reference."""
     extra = sorted(found - {path.hash_part for path in info.references} - {info.path.hash_part})
     if extra:
         raise HubError(
@@ -144,7 +193,8 @@ async def _mentioned(services: Services, nar_hash: str, known: set[str]) -> set[
     return scanner.found
 
 
-async def _add(services: Services, project: Project, info: PathInfo) -> None:
+async def _add(services: Services, project: Project, info: PathInfo, kept: KeptNar | None = None) -> None:
+    """With `kept` the row of its NAR is written too."""
     record = PathRecord.of(info)
     keys = await services.keyring.keys_of(project.organization)
     new = await services.workers.run(new_paths, [record], keys)
@@ -155,5 +205,7 @@ async def _add(services: Services, project: Project, info: PathInfo) -> None:
                 f"The organization holds other content under {info.path}.",
                 hint="A build that gives other bytes each time was pushed from two places; keep the first.",
             )
+        if kept is not None:
+            await queries.add_nars(connection, [kept], services.clock())
         await queries.add_paths(connection, project.id, new, services.clock())
         note(f"path {info.path.base_name}")

@@ -56,12 +56,12 @@ class Workers:
             raise
 
     @asynccontextmanager
-    async def place(self, organization: str) -> AsyncIterator[None]:
+    async def place(self, organization: str, *, patience: float = PATIENCE) -> AsyncIterator[None]:
         """A place for one upload to an organization (id)."""
         own = self._own.setdefault(organization, asyncio.Semaphore(PLACES_EACH))
         async with AsyncExitStack() as held:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(patience):
                     for semaphore in (own, self._places):
                         await held.enter_async_context(semaphore)
             except TimeoutError:
