@@ -13,6 +13,7 @@ from piste.hub.access.records import (
     Resource,
     Role,
     Session,
+    Trusted,
 )
 from piste.hub.access.rules import decide
 from piste.hub.app import routes
@@ -72,6 +73,42 @@ ACTORS = {
         organization="o1",
         session=Session(None, "new", "1.0.0", rolling=False, stage=None),
     ),
+    "identity": Actor(
+        kind=Kind.IDENTITY,
+        trusted=Trusted(
+            issuer="i", use="u", projects=frozenset({"p-private"}), organizations=frozenset({"o1"})
+        ),
+    ),
+    "identity of nothing": Actor(kind=Kind.IDENTITY, trusted=Trusted(issuer="i", use="u")),
+    "pending identity": Actor(
+        kind=Kind.IDENTITY,
+        trusted=Trusted(
+            issuer="i", use="u", pending=frozenset({("o1", "new")}), organizations=frozenset({"o1"})
+        ),
+    ),
+    "pending identity, just created": Actor(
+        kind=Kind.IDENTITY,
+        trusted=Trusted(
+            issuer="i", use="u", pending=frozenset({("o1", "unlisted")}), organizations=frozenset({"o1"})
+        ),
+    ),
+    "pending identity elsewhere": Actor(
+        kind=Kind.IDENTITY,
+        trusted=Trusted(
+            issuer="i", use="u", pending=frozenset({("o2", "private")}), organizations=frozenset({"o2"})
+        ),
+    ),
+    "late identity": Actor(
+        kind=Kind.IDENTITY,
+        trusted=Trusted(
+            issuer="i",
+            use="u",
+            projects=frozenset({"p-private"}),
+            pending=frozenset({("o1", "new")}),
+            organizations=frozenset({"o1"}),
+            late=True,
+        ),
+    ),
     "pending session elsewhere": Actor(
         kind=Kind.SESSION,
         token="t",
@@ -89,28 +126,41 @@ ANYBODY = {
     "private": set[Permission](),
 }
 INSIDE = OPEN | {P.CACHE_LOG, P.CACHE_WRITE, P.PROJECT_PUBLISH, P.PROJECT_CREATE}
-INSIDE |= {P.ORGANIZATION_READ, P.CREDENTIAL_MANAGE}
-AT_HOME = {"hub": ANYBODY["hub"], **dict.fromkeys(("organization", *PROJECTS), INSIDE)}
+INSIDE |= {P.ORGANIZATION_READ, P.CREDENTIAL_MANAGE, P.UPLOAD_FINISH}
+PERSON = ANYBODY | {"hub": ANYBODY["hub"] | {P.UPLOAD_FINISH}}
+AT_HOME = {"hub": PERSON["hub"], **dict.fromkeys(("organization", *PROJECTS), INSIDE)}
 RULING = INSIDE | {P.ORGANIZATION_ADMIN, P.PROJECT_ADMIN}
-IN_CHARGE = {"hub": ANYBODY["hub"], **dict.fromkeys(("organization", *PROJECTS), RULING)}
+IN_CHARGE = {"hub": PERSON["hub"], **dict.fromkeys(("organization", *PROJECTS), RULING)}
+
+CI = {P.PROJECT_PUBLISH, P.CACHE_READ, P.CACHE_WRITE, P.UPLOAD_FINISH}
+CI_AT_HUB = {"hub": {P.PUBLIC, P.STATUS, P.CACHE_READ, P.UPLOAD_FINISH}}
 
 NOTHING: dict[str, set[Permission]] = {name: set() for name in RESOURCES}
 ALLOWED = {
     "nobody": ANYBODY,
-    "stranger": ANYBODY,
-    "confined elsewhere": ANYBODY,
-    "superuser confined elsewhere": ANYBODY,
+    "stranger": PERSON,
+    "confined elsewhere": PERSON,
+    "superuser confined elsewhere": PERSON,
     "member": AT_HOME,
     "admin": IN_CHARGE,
     "owner": IN_CHARGE,
     "superuser confined here": IN_CHARGE,
-    "superuser": IN_CHARGE | {"hub": ANYBODY["hub"] | {P.ORGANIZATION_CREATE, P.HUB_AUDIT}},
+    "superuser": IN_CHARGE | {"hub": PERSON["hub"] | {P.ORGANIZATION_CREATE, P.HUB_AUDIT}},
     "device": {"hub": ANYBODY["hub"], **dict.fromkeys(("organization", *PROJECTS), OPEN | {P.CACHE_LOG})},
     "device elsewhere": ANYBODY,
     "resolve-only": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.OUTPUT_RESOLVE}},
     "closure": NOTHING | {"hub": {P.PUBLIC, P.STATUS, P.CACHE_READ}, "private": {P.CACHE_READ}},
     "session": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "private": {P.PROJECT_PUBLISH}},
     "pending session": NOTHING | {"hub": {P.PUBLIC, P.STATUS}, "organization": {P.PROJECT_CREATE}},
+    "identity": NOTHING | CI_AT_HUB | {"private": CI},
+    "identity of nothing": NOTHING | CI_AT_HUB,
+    "pending identity": NOTHING | CI_AT_HUB | {"organization": {P.PROJECT_CREATE}},
+    # The request that makes the project goes on with it.
+    "pending identity, just created": NOTHING
+    | CI_AT_HUB
+    | {"organization": {P.PROJECT_CREATE}, "unlisted": CI},
+    "pending identity elsewhere": NOTHING | CI_AT_HUB,
+    "late identity": NOTHING | {"hub": {P.UPLOAD_FINISH}, "private": {P.UPLOAD_FINISH}},
     "pending session elsewhere": NOTHING | {"hub": {P.PUBLIC, P.STATUS}},
 }
 
@@ -121,6 +171,7 @@ SCOPES = {
     P.STATUS: {Scope.HUB},
     P.LIST: {Scope.HUB},
     P.IDENTITY_EXCHANGE: {Scope.HUB},
+    P.UPLOAD_FINISH: {Scope.HUB},
     P.ORGANIZATION_CREATE: {Scope.HUB},
     P.ORGANIZATION_READ: {Scope.ORGANIZATION},
     P.ORGANIZATION_ADMIN: {Scope.ORGANIZATION},
@@ -169,6 +220,11 @@ def test_an_actor_may_exactly_what_the_table_says(actor: str, resource: str) -> 
         ("session", "private", True),
         ("session", "public", False),
         ("session", "organization", False),
+        ("identity", "private", True),
+        ("identity", "public", False),
+        ("identity", "organization", False),
+        ("pending identity", "organization", False),
+        ("late identity", "public", False),
         ("pending session", "organization", False),
         ("pending session", "private", False),
         ("pending session elsewhere", "private", False),

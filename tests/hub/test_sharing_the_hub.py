@@ -63,10 +63,10 @@ def test_a_look_up_at_the_root_does_not_even_read_what_others_have(hub: Hub) -> 
             database = (await build(settings, stack)).database
             known = await project_by_name(database, acme.organization, acme.project)
             assert known is not None
-            for reach in (Reach(), Reach(organizations=["other"]), Reach(project="other")):
+            for reach in (Reach(), Reach(organizations=["other"]), Reach(projects=["other"])):
                 assert await look_up(database, reach) == (0, 0)
             whole, own = Reach(everything=True), Reach(organizations=[known.organization])
-            for reach in (whole, own, Reach(project=known.id)):
+            for reach in (whole, own, Reach(projects=[known.id])):
                 assert await look_up(database, reach) == (1, 1)
 
     asyncio.run(work())

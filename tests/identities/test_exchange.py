@@ -271,17 +271,6 @@ def test_what_is_no_identity_is_refused(acme: Acme, provider: Provider) -> None:
     connection.close()
 
 
-def test_an_identity_is_no_credential_anywhere_else(acme: Acme, provider: Provider) -> None:
-    trust(acme, provider)
-    identity = provider.mint()
-    for method, path in (
-        ("GET", "/api/v1/status"),
-        ("GET", acme.base),
-        ("POST", f"{acme.base}/publications"),
-    ):
-        assert acme.hub.request(method, path, token=identity).ref == "credential-unknown"
-
-
 def test_an_issuer_with_odd_characters_is_refused_on_both_engines(acme: Acme, provider: Provider) -> None:
     trust(acme, provider)
     for issuer in ("a\0b", "https://ci.example.org/\u2028", "x" * 2000):

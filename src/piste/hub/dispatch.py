@@ -130,15 +130,18 @@ class Dispatch:
         """Who asks. Wrong credentials are counted for their address; a good one is never held up by them."""
         if route is not None and route.own_credential:
             return NOBODY
-        remember = route is not None and route.permission is Permission.CACHE_READ
+        permission = route.permission if route is not None else None
         try:
             actor = await self._services.authenticator.authenticate(
-                scope["headers"], address=trail.address, remember=remember
+                scope["headers"],
+                address=trail.address,
+                remember=permission is Permission.CACHE_READ,
+                late=permission is Permission.UPLOAD_FINISH,
             )
         except HubError as error:
             if error.actor is not None:
                 trail.by(error.actor)
-            if error.status == 401:
+            if error.status in (401, 403):
                 self._services.limits.count_failure(trail.address)
             raise
         trail.by(actor)

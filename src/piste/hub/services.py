@@ -15,6 +15,7 @@ from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.egress.outbound import Egress
 from piste.hub.egress.rules import parse_allowances
+from piste.hub.identities.foreign import ForeignIdentities
 from piste.hub.identities.issuers import Issuers
 from piste.hub.identities.tokens import Identities
 from piste.hub.settings import Settings
@@ -49,17 +50,19 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
     sealer = Sealer(settings.secrets_key)
     closures = ClosureTokens(database, objects, clock, revocations, sealer)
     egress = Egress(parse_allowances(settings.allow_egress))
+    identities = Identities(database, Issuers(egress, clock), clock)
+    foreign = ForeignIdentities(database, identities, clock)
     return Services(
         database=database,
         objects=objects,
         clock=clock,
         settings=settings,
         audit=audit,
-        authenticator=Authenticator(database, closures, revocations, clock),
+        authenticator=Authenticator(database, closures, foreign, revocations, clock),
         closures=closures,
         egress=egress,
         guard=Guard(database, closures),
-        identities=Identities(database, Issuers(egress, clock), clock),
+        identities=identities,
         keyring=Keyring(database, clock, sealer),
         limits=Limits(database, clock, settings.rate_limits),
         revocations=revocations,

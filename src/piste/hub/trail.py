@@ -24,6 +24,7 @@ class Trail:
     token: str | None = None  # id
     person: str | None = None  # id
     name: str | None = None
+    issuer: str | None = None  # of an identity
     permission: str | None = None
     organization: str | None = None  # id
     organization_name: str | None = None
@@ -37,6 +38,8 @@ class Trail:
         self.kind = actor.kind
         self.token = actor.token or (actor.closure.parent or None if actor.closure else None)
         self.person, self.name = actor.person, actor.name
+        issued = actor.trusted or actor.session
+        self.issuer = (issued.issuer or None) if issued is not None else None
 
     def to(self, permission: Permission, resource: Resource) -> None:
         self.permission = permission

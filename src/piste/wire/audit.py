@@ -28,7 +28,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str  # of the credential: nobody, user, device, …; `operator` for commands on the hub's machine
     token: str | None = None  # id
     person: str | None = None  # id
-    name: str | None = None  # the person's, as it was then
+    name: str | None = None  # the person's, as it was then; the subject of an identity
     action: str  # method and pattern of the route, or the command
     permission: str | None = None
     project: str | None = None
@@ -39,6 +39,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     count: int = 1  # as often within a moment
     request_id: str
     previous: str  # hash of the entry before
+    issuer: str | None = None  # of the identity whose subject `name` is
 
 
 def entry_text(entry: AuditEntry) -> str:

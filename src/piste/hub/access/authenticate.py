@@ -10,14 +10,14 @@ import binascii
 import re
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from piste.hub.access import queries
 from piste.hub.access.closures import ClosureTokens, unknown_credential
 from piste.hub.access.records import Actor, Binding, Kind, Role, Session
 from piste.hub.access.remembered import Remembered
 from piste.hub.access.revocations import Revocations
-from piste.hub.access.token_text import hash_token, looks_like_token, token_kind
+from piste.hub.access.token_text import hash_token, looks_like_identity, looks_like_token, token_kind
 from piste.hub.db.base import Database, Row
 from piste.hub.errors import HubError
 from piste.lib.clock import MINUTE, Clock
@@ -28,37 +28,56 @@ _USE_STEP: Final = MINUTE
 _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
+class Issued(Protocol):
+    """Knows the identities that others issue: JWTs of a CI."""
+
+    async def actor(self, text: str, *, late: bool) -> Actor: ...
+
+
 class Authenticator:
     """Turns credentials into actors."""
 
     def __init__(
-        self, database: Database, closures: ClosureTokens, revocations: Revocations, clock: Clock
+        self,
+        database: Database,
+        closures: ClosureTokens,
+        issued: Issued,
+        revocations: Revocations,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._closures = closures
+        self._issued = issued
         self._clock = clock
         self._remembered = Remembered(revocations, clock)
         self._used: dict[str, tuple[int, str, str | None]] = {}
 
     async def authenticate(
-        self, headers: Sequence[tuple[bytes, bytes]], *, address: str = "-", remember: bool = False
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        address: str = "-",
+        remember: bool = False,
+        late: bool = False,
     ) -> Actor:
-        """The actor of a request's raw headers; HubError 400 or 401. `remember`: one that was found a moment
-        ago will do."""
+        """The actor of a request's raw headers; HubError 400, 401 or 403. `remember`: one that was found a
+        moment ago will do. `late`: so will an identity that has expired a moment ago."""
         value = _single_header(headers)
         if value is None:
             return NOBODY
         if remember and (known := self._remembered.find(value)) is not None:
             return known
         started = time.monotonic()
-        actor = await self.actor_of(read_credential(value))
+        actor = await self.actor_of(read_credential(value), late=late)
         self._note_use(actor, address, headers)
         if remember:
             self._remembered.keep(value, actor, started)
         return actor
 
-    async def actor_of(self, text: str) -> Actor:
-        """The actor of a token."""
+    async def actor_of(self, text: str, *, late: bool = False) -> Actor:
+        """The actor of a token, or of the identity of a CI."""
+        if looks_like_identity(text):
+            return await self._issued.actor(text, late=late)
         kind = token_kind(text)
         if kind is None:
             raise unknown_credential()
@@ -178,6 +197,7 @@ def _actor(rows: Sequence[Row]) -> Actor:
                 version=row["session_version"],
                 rolling=bool(row["session_rolling"]),
                 stage=row["session_stage"],
+                issuer=row["session_issuer"],
             ),
             expires_at=row["expires_at"],
         )

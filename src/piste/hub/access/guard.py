@@ -42,8 +42,16 @@ class Guard:
             reason=verdict.reason,
         )
 
-    def check_create(self, actor: Actor, project: str) -> None:
-        """Before a project is made: a session makes the one that it publishes to, and no other."""
+    def check_create(self, actor: Actor, organization: Organization, project: str) -> None:
+        """Before a project is made: a session makes the one that it publishes to, and an identity one that
+        rules wait for; no other."""
+        trusted = actor.trusted
+        if trusted is not None and (organization.id, project.lower()) not in trusted.pending:
+            raise HubError(
+                "forbidden",
+                "No rule waits for a project of this name.",
+                hint="An admin makes the project, or a rule for it with `piste trust add`.",
+            )
         if actor.session is not None and project.lower() != actor.session.project_name.lower():
             raise HubError(
                 "forbidden",
@@ -89,10 +97,11 @@ class Guard:
     def reach(self, actor: Actor) -> Reach:
         """What a look-up at the root address may touch, so that its time tells nothing of the rest. Whether
         the actor may read what it finds is for `readable_projects` to say."""
+        closure = [actor.closure.project] if actor.closure is not None else []
         return Reach(
             everything=actor.superuser and actor.organization is None,
             organizations=sorted(self._own(actor)),
-            project=actor.closure.project if actor.closure is not None else "",
+            projects=sorted(actor.trusted.projects) if actor.trusted is not None else closure,
         )
 
     async def organizations_of(self, actor: Actor) -> list[Organization]:
@@ -148,7 +157,9 @@ class Guard:
     def _at_root(self, actor: Actor, project: Project) -> bool:
         if not self.may(actor, Permission.CACHE_READ, project):
             return False
-        return actor.closure is not None or project.visibility == "public" or self._is_insider(actor, project)
+        # Who is bound to projects is allowed to read those alone, whatever they are.
+        bound = actor.closure is not None or actor.trusted is not None
+        return bound or project.visibility == "public" or self._is_insider(actor, project)
 
     def _is_insider(self, actor: Actor, project: Project) -> bool:
         return Permission.PROJECT_READ in permissions_of(actor, project.organization)

@@ -65,7 +65,8 @@ class Limits:
         what = _BY_PERMISSION.get(permission)
         if what is not None:
             parent = actor.closure.parent if actor.closure is not None else None
-            self.count(what, actor.token or parent or subscriber(address))
+            identity = actor.trusted.use if actor.trusted is not None else None
+            self.count(what, actor.token or parent or identity or subscriber(address))
 
     def count_failure(self, address: str) -> None:
         """Count a credential that was refused; HubError 429 in its place where it is too many."""

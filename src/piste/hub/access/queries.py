@@ -87,7 +87,7 @@ async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
                t.minimum_version, t.expires_at, t.revoked_at, p.name AS person_name, p.superuser,
                m.organization AS member_of, m.role, s.project_name AS session_project,
                s.version AS session_version, s.rolling AS session_rolling, s.stage AS session_stage,
-               s.subject AS session_subject
+               s.subject AS session_subject, s.issuer AS session_issuer
            FROM token t LEFT JOIN person p ON p.id = t.person LEFT JOIN member m ON m.person = t.person
                LEFT JOIN publication_session s ON s.token = t.id
            WHERE t.hash = $1""",

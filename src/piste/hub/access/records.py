@@ -14,6 +14,7 @@ class Permission(StrEnum):
     STATUS = "status"  # what the credential itself is
     LIST = "list"  # listings, filtered by what the caller may see
     IDENTITY_EXCHANGE = "identity:exchange"  # the identity of a CI is the credential; its handler verifies it
+    UPLOAD_FINISH = "upload:finish"  # of an upload that the caller opened; its handler finds the project
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     RESOLVE_ONLY = "resolve-only"
     CLOSURE = "closure"
     SESSION = "session"
+    IDENTITY = "identity"
 
 
 class Role(StrEnum):
@@ -70,6 +72,20 @@ class Session(msgspec.Struct, frozen=True):
     version: str
     rolling: bool
     stage: str | None
+    issuer: str = ""  # of the identity that was exchanged for it
+
+
+class Trusted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the identity of a CI is trusted with, as foreign clients send it: the projects that rules map it
+    to, those that do not exist yet included, and nothing else."""
+
+    issuer: str
+    use: str  # by which this very identity is known again
+    projects: frozenset[str] = frozenset()  # ids
+    pending: frozenset[tuple[str, str]] = frozenset()  # organization (id) and name in lower case
+    organizations: frozenset[str] = frozenset()  # ids: of all of these
+    rules: tuple[str, ...] = ()  # ids
+    late: bool = False  # it has expired a moment ago, and may finish what it opened before
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -85,6 +101,7 @@ class Actor(msgspec.Struct, frozen=True):
     binding: Binding | None = None
     closure: Closure | None = None
     session: Session | None = None
+    trusted: Trusted | None = None
     expires_at: int | None = None
 
 
@@ -93,7 +110,7 @@ class Reach(msgspec.Struct, frozen=True):
 
     everything: bool = False
     organizations: list[str] = []  # ids
-    project: str = ""  # id
+    projects: list[str] = []  # ids
 
 
 class Organization(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from piste.hub.access.records import Actor, Kind
 from piste.hub.access.revocations import (
     Revocations,
     person_subject,
+    rule_subject,
     subjects_of_closure,
     token_subject,
 )
@@ -59,6 +60,8 @@ class Remembered:
 
     def keep(self, header: bytes, actor: Actor, started: float) -> None:
         """`started` is the monotonic time before the database was asked."""
+        if actor.trusted is not None and (actor.trusted.pending or actor.trusted.late):
+            return  # the next request may find the project
         if len(self._known) >= _MAX_KEPT:
             self._known.popitem(last=False)
         key = hashlib.sha256(header).digest()
@@ -72,6 +75,8 @@ def subjects_of(actor: Actor) -> tuple[str, ...]:
         found += subjects_of_closure(actor.closure)
     if actor.token is not None:
         found.append(token_subject(actor.token))
+    if actor.trusted is not None:
+        found += map(rule_subject, actor.trusted.rules)
     if actor.person is not None:
         found.append(person_subject(actor.person))
     return tuple(found)

@@ -54,6 +54,11 @@ def key_subject(key_id: int) -> str:
     return f"key:{key_id}"
 
 
+def rule_subject(rule: str) -> str:
+    """A rule of trust, and what identities were given by it."""
+    return f"rule:{rule}"
+
+
 def project_subject(project: str) -> str:
     return f"project:{project}"
 
@@ -102,6 +107,10 @@ class Revocations:
         """End the closure tokens that a token (id) was given of these projects (ids)."""
         for project in projects:
             await queries.add_revocation(connection, share_subject(token, project), self._clock())
+
+    async def add_rule(self, connection: Connection, rule: str) -> None:
+        """What is remembered of identities that a rule (id) mapped is looked up anew."""
+        await queries.add_revocation(connection, rule_subject(rule), self._clock())
 
     async def add_key(self, connection: Connection, key_id: int) -> None:
         """End all closure tokens that were made with a key."""

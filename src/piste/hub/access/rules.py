@@ -33,6 +33,7 @@ _MEMBER: Final = frozenset(
         _P.CACHE_READ,
         _P.CACHE_WRITE,
         _P.CACHE_LOG,
+        _P.UPLOAD_FINISH,
     }
 )
 _ADMIN: Final = _MEMBER | {_P.ORGANIZATION_ADMIN, _P.PROJECT_ADMIN}
@@ -42,11 +43,17 @@ _DEVICE: Final = frozenset(
 )
 BY_ROLE: Final = {Role.MEMBER: _MEMBER, Role.ADMIN: _ADMIN, Role.OWNER: _ADMIN}
 
-HUB_FOR_SUPERUSER: Final = HUB_FOR_NOBODY | {_P.ORGANIZATION_CREATE, _P.HUB_AUDIT}
+HUB_FOR_USER: Final = HUB_FOR_NOBODY | {_P.UPLOAD_FINISH}
+HUB_FOR_SUPERUSER: Final = HUB_FOR_USER | {_P.ORGANIZATION_CREATE, _P.HUB_AUDIT}
 
 # Credentials that are bound to one thing answer as themselves: they don't get what nobody may.
 HUB_FOR_BOUND: Final = frozenset({_P.PUBLIC, _P.STATUS})
 HUB_FOR_CLOSURE: Final = HUB_FOR_BOUND | {_P.CACHE_READ}
+HUB_FOR_IDENTITY: Final = HUB_FOR_BOUND | {_P.CACHE_READ, _P.UPLOAD_FINISH}
+
+# The identity of a CI in the projects that rules map it to; and for a moment after it has expired.
+IDENTITY: Final = frozenset({_P.PROJECT_PUBLISH, _P.CACHE_READ, _P.CACHE_WRITE, _P.UPLOAD_FINISH})
+LATE_IDENTITY: Final = frozenset({_P.UPLOAD_FINISH})
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ def decide(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
             return _decide_closure(actor, permission, resource)
         case Kind.SESSION:
             return _decide_session(actor, permission, resource)
+        case Kind.IDENTITY:
+            return _decide_identity(actor, permission, resource)
         case Kind.USER | Kind.DEVICE | Kind.NOBODY:
             return _decide_person(actor, permission, resource)
 
@@ -93,7 +102,8 @@ def _decide_person(actor: Actor, permission: Permission, resource: Resource) -> 
         case None:
             # A token that is confined to an organization doesn't make others.
             everywhere = actor.superuser and actor.organization is None
-            return _among(permission, HUB_FOR_SUPERUSER if everywhere else HUB_FOR_NOBODY, visible=True)
+            person = HUB_FOR_USER if actor.kind is Kind.USER else HUB_FOR_NOBODY
+            return _among(permission, HUB_FOR_SUPERUSER if everywhere else person, visible=True)
         case Organization():
             own = permissions_of(actor, resource.id)
             return _among(permission, own, visible=bool(own))
@@ -130,6 +140,26 @@ def _decide_session(actor: Actor, permission: Permission, resource: Resource) ->
             return _among(permission, own, visible=False)
         case Project() if session is not None and resource.id == session.project:
             return _among(permission, frozenset({Permission.PROJECT_PUBLISH}), visible=True)
+        case _:
+            return INVISIBLE
+
+
+def _decide_identity(actor: Actor, permission: Permission, resource: Resource) -> Verdict:
+    """Which upload it finishes is decided after this."""
+    trusted = actor.trusted
+    if trusted is None:
+        return INVISIBLE
+    match resource:
+        case None:
+            return _among(permission, LATE_IDENTITY if trusted.late else HUB_FOR_IDENTITY, visible=True)
+        case Organization() if not trusted.late and any(owner == resource.id for owner, _ in trusted.pending):
+            return _among(permission, frozenset({Permission.PROJECT_CREATE}), visible=False)
+        case Project() if (
+            # A request that makes the project goes on with what its rule is about.
+            resource.id in trusted.projects
+            or (resource.organization, resource.name.lower()) in trusted.pending
+        ):
+            return _among(permission, LATE_IDENTITY if trusted.late else IDENTITY, visible=True)
         case _:
             return INVISIBLE
 

@@ -15,7 +15,7 @@ async def status_of(services: Services, actor: Actor) -> Status:
     keys = {
         each.name: [str(key) for key in await services.keyring.public_keys(each.id)] for each in organizations
     }
-    bound = actor.kind in (Kind.RESOLVE_ONLY, Kind.CLOSURE, Kind.SESSION)
+    bound = actor.kind in (Kind.RESOLVE_ONLY, Kind.CLOSURE, Kind.SESSION, Kind.IDENTITY)
     names = [each.name for each in organizations]
     return Status(
         logged_in=actor.kind is not Kind.NOBODY,
@@ -36,6 +36,9 @@ async def _organizations(services: Services, actor: Actor) -> list[Organization]
         case Kind.SESSION:
             ids = msgspec.json.encode([actor.organization]).decode()
             return await queries.organizations_by_id(services.database, ids)
+        case Kind.IDENTITY:
+            owners = sorted(actor.trusted.organizations) if actor.trusted is not None else []
+            return await queries.organizations_by_id(services.database, msgspec.json.encode(owners).decode())
         case Kind.RESOLVE_ONLY | Kind.CLOSURE:
             project = (
                 actor.binding.project if actor.binding else actor.closure.project if actor.closure else ""

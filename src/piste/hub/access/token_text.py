@@ -42,8 +42,13 @@ def token_kind(text: str) -> Kind | None:
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether somebody put a token where something else belongs."""
-    return text.startswith((*PREFIXES.values(), CLOSURE_PREFIX))
+    """Whether somebody put a token, or the identity of a CI, where something else belongs."""
+    return text.startswith((*PREFIXES.values(), CLOSURE_PREFIX)) or looks_like_identity(text)
+
+
+def looks_like_identity(text: str) -> bool:
+    """Whether this is meant as a signed JWT: three parts, the first of them an object in base64url."""
+    return text.startswith("eyJ") and text.count(".") == 2
 
 
 def hash_token(text: str) -> bytes:

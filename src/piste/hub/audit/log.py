@@ -72,7 +72,7 @@ class AuditLog:
             known.organization = actor.organization
             known.project_id = actor.closure.project if actor.closure else None
         elif not _belongs(actor, known.organization):
-            known.person = known.name = None
+            known.person = known.name = known.issuer = None
         key = (known.token, known.address, known.action, known.organization, known.project_id, reason)
         if (same := self._waiting.get(key)) is not None:
             same.count += 1
@@ -151,7 +151,8 @@ def _recorded(trail: Trail) -> tuple[str | None, str | None]:
 
 
 def _belongs(actor: Actor, organization: str) -> bool:
-    return actor.superuser or actor.organization == organization or organization in actor.roles
+    trusted = actor.trusted is not None and organization in actor.trusted.organizations
+    return trusted or actor.superuser or actor.organization == organization or organization in actor.roles
 
 
 def _entry(found: _Refused, number: int, previous: str) -> AuditEntry:
@@ -174,6 +175,7 @@ def _entry(found: _Refused, number: int, previous: str) -> AuditEntry:
         count=found.count,
         request_id=trail.request_id,
         previous=previous,
+        issuer=trail.issuer,
     )
 
 

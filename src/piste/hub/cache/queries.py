@@ -21,7 +21,7 @@ _PATH_IN_ORGANIZATION = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.
 
 # What others have is left out here already, not after it was read: the time that takes would tell of it.
 _IN_REACH = """ JOIN project q ON q.id = p.project
-    WHERE (q.visibility = 'public' OR $2 OR q.id = $4
+    WHERE (q.visibility = 'public' OR $2 OR q.id IN (SELECT value FROM json_each($4))
         OR q.organization IN (SELECT value FROM json_each($3)))"""
 _PATH_IN_REACH = _PATH + _IN_REACH
 
@@ -66,7 +66,7 @@ async def paths_by_nar(database: Database, nar_hash: str, reach: Reach) -> list[
 
 
 def _reach(reach: Reach) -> tuple[bool, str, str]:
-    return reach.everything, as_json(reach.organizations), reach.project
+    return reach.everything, as_json(reach.organizations), as_json(reach.projects)
 
 
 async def paths_of_project_by_nar(database: Database, project: str, nar_hash: str) -> list[StoredPath]:

@@ -9,6 +9,8 @@ from piste.hub.identities.records import TrustRule
 
 _RULE = """SELECT t.id, t.organization, t.project, t.project_name, t.issuer, t.audience, t.claims,
         t.created_by, t.created_at FROM trust_rule t"""
+_RULES_FOR = " ".join([_RULE, "WHERE t.issuer = $1 AND t.audience IN (SELECT value FROM json_each($2))"])
+_RULES_BY_ID = " ".join([_RULE, "WHERE t.id IN (SELECT value FROM json_each($1))"])
 _LIST = """SELECT t.id, t.organization, t.project, COALESCE(p.name, t.project_name) AS project_name, t.issuer,
         t.audience, t.claims, c.name AS created_by, t.created_at
     FROM trust_rule t LEFT JOIN project p ON p.id = t.project LEFT JOIN person c ON c.id = t.created_by
@@ -27,6 +29,22 @@ async def rules_of_project(database: Database, organization: str, project: str) 
         organization.lower(),
         project.lower(),
     )
+    return [decode(row, TrustRule) for row in rows]
+
+
+async def rules_for(database: Database, issuer: str, audience: Sequence[str]) -> list[TrustRule]:
+    """Those that name the issuer and one of the audiences."""
+    rows = await database.scan(
+        _RULES_FOR,
+        issuer,
+        msgspec.json.encode(audience).decode(),
+    )
+    return [decode(row, TrustRule) for row in rows]
+
+
+async def rules_by_id(database: Database, ids: Sequence[str]) -> list[TrustRule]:
+    """Those that are still there."""
+    rows = await database.all(_RULES_BY_ID, msgspec.json.encode(ids).decode())
     return [decode(row, TrustRule) for row in rows]
 
 

@@ -97,6 +97,7 @@ async def _remove(services: Services, exchange: Exchange) -> Response:
     async with services.database.transaction() as connection:
         if not await queries.remove_rule(connection, exchange.organization.id, rule):
             raise not_found()
+        await services.revocations.add_rule(connection, rule)
         for token in await queries.sessions_of_rule(connection, rule):
             await token_queries.revoke(connection, token, services.clock())
     return Response(status_code=204)

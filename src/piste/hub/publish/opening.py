@@ -2,7 +2,8 @@
 
 import msgspec
 
-from piste.hub.access.records import Actor, Project
+from piste.hub.access.queries import projects_by_id
+from piste.hub.access.records import Actor, Permission, Project
 from piste.hub.cache import queries as cache_queries
 from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
@@ -64,6 +65,8 @@ async def _open_or_join(
             await queries.add_publication(connection, row, actor.person)
         if actor.session is not None and actor.token is not None:
             await queries.bind_to_session(connection, actor.token, (other or row).id)
+        if actor.trusted is not None:
+            await queries.bind_to_identity(connection, actor.trusted.use, (other or row).id)
     return other or row, other is None
 
 
@@ -118,6 +121,10 @@ async def find(services: Services, project: Project, actor: Actor, publication_i
         services.database, actor.token or "", row.id
     ):
         raise not_found()
+    if actor.trusted is not None and not await queries.is_of_identity(
+        services.database, actor.trusted.use, row.id
+    ):
+        raise not_found()
     if row.expires_at <= services.clock():
         raise HubError(
             "publication-closed",
@@ -125,6 +132,19 @@ async def find(services: Services, project: Project, actor: Actor, publication_i
             hint="Publish again.",
         )
     return row
+
+
+async def find_to_finish(
+    services: Services, actor: Actor, publication_id: str
+) -> tuple[Project, PublicationRow]:
+    """A publication by its id alone, as foreign clients name it, and its project. Who may not finish it gets
+    the answer that a missing one gives."""
+    owner = await queries.project_of(services.database, publication_id)
+    listed = msgspec.json.encode([owner] if owner is not None else []).decode()
+    project = next(iter(await projects_by_id(services.database, listed)), None)
+    if project is None or not services.guard.may(actor, Permission.UPLOAD_FINISH, project):
+        raise not_found("it is an upload of somebody else" if project is not None else None)
+    return project, await find(services, project, actor, publication_id)
 
 
 async def find_open(

@@ -62,6 +62,29 @@ async def is_of_session(database: Database, token: str, publication_id: str) -> 
     return row is not None
 
 
+async def bind_to_identity(connection: Connection, use: str, publication_id: str) -> None:
+    """From now on the identity may fill it, and finish it also when it has expired a moment ago."""
+    await connection.run(
+        """INSERT INTO identity_publication (use, publication) VALUES ($1, $2)
+           ON CONFLICT (use, publication) DO NOTHING""",
+        use,
+        publication_id,
+    )
+
+
+async def is_of_identity(database: Database, use: str, publication_id: str) -> bool:
+    row = await database.one(
+        "SELECT 1 AS one FROM identity_publication WHERE use = $1 AND publication = $2", use, publication_id
+    )
+    return row is not None
+
+
+async def project_of(database: Database, publication_id: str) -> str | None:
+    """The project (id) of a publication."""
+    row = await database.one("SELECT project FROM publication WHERE id = $1", publication_id)
+    return None if row is None else row["project"]
+
+
 async def delete_publication(connection: Connection, publication_id: str) -> None:
     await connection.run("DELETE FROM publication WHERE id = $1", publication_id)
 

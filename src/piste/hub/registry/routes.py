@@ -54,7 +54,7 @@ class _Projects:
 
     async def create(self, exchange: Exchange) -> Response:
         message = await read_json(exchange, wire.NewProject)
-        self._services.guard.check_create(exchange.actor, message.name)
+        self._services.guard.check_create(exchange.actor, exchange.organization, message.name)
         return json_response(await projects.create(self._services, exchange.organization, message), 201)
 
     async def search(self, exchange: Exchange) -> Response:
