@@ -45,7 +45,7 @@ HUB = {
     # As `fh` is told who it is: not at all without a credential.
     "who": "u u u u .   . . . .   . . . .",
     # Who can push to exactly one project need not name it.
-    "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f f",
+    "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f (409)",
     "found": "u u u u f   f f f f   . f f f",
     # The identity of a CI stands where a token does: its handler alone looks at it.
     "exchange": ". . . . .   . . . .   . . . .",

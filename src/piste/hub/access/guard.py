@@ -113,6 +113,15 @@ class Guard:
             found = await queries.organizations_by_id(self._database, own)
         return sorted(found, key=lambda each: each.name.lower())
 
+    async def writable_projects(self, actor: Actor) -> list[Project]:
+        """Those whose cache the actor fills."""
+        if actor.trusted is not None:
+            ids = msgspec.json.encode(sorted(actor.trusted.projects)).decode()
+            found = await queries.projects_by_id(self._database, ids)
+        else:
+            found = await self.visible_projects(actor)
+        return [project for project in found if self.may(actor, Permission.CACHE_WRITE, project)]
+
     async def visible_projects(self, actor: Actor, organization: Organization | None = None) -> list[Project]:
         """What a listing shows to the actor: public projects, and all of the actor's organizations."""
         found = [

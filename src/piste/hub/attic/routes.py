@@ -43,7 +43,7 @@ def routes(services: Services) -> list[Route]:
     config = api + "/cache-config/{name}"
     upload = api + "/upload-path"
     return [
-        Route("GET", "/project", Permission.LIST, Scope.HUB, attic.own_project, format_error=shape),
+        Route("GET", "/project", read, Scope.HUB, attic.own_project, format_error=shape),
         Route("GET", "/project/{org}/{project}", read, Scope.PROJECT, attic.project, format_error=shape),
         Route("GET", config, read, named, attic.config, format_error=shape),
         Route(
@@ -59,14 +59,9 @@ class _Attic:
 
     async def own_project(self, exchange: Exchange) -> Response:
         """The one project that the credential can push to."""
-        guard, actor = self._services.guard, exchange.actor
-        if actor.kind is Kind.NOBODY:
+        if exchange.actor.kind is Kind.NOBODY:
             raise HubError("credential-missing", "This needs a credential.")
-        found = [
-            project
-            for project in await guard.visible_projects(actor)
-            if guard.may(actor, Permission.CACHE_WRITE, project)
-        ]
+        found = await self._services.guard.writable_projects(exchange.actor)
         if len(found) != 1:
             raise HubError(
                 "project-ambiguous",
