@@ -103,6 +103,8 @@ ROUTES = {
     "GET /version/{org}/{project}/{requirement}": "read",
     "GET /version/resolve/{org}/{project}/{requirement}": "read",
     f"GET {_PROJECTS}/resolve/{{requirement}}/{{attribute}}": "ask",
+    f"GET {_PROJECTS}/plan/{{requirement}}/{{attribute}}": "ask",
+    f"POST {_PROJECTS}/plan/{{requirement}}/{{attribute}}": "ask",
     "GET /f/{org}/{project}/{requirement}/output/{attribute}": "ask",
     f"GET {_CACHE}/nix-cache-info": "cache",
     f"GET {_CACHE}/{{hash}}.narinfo": "cache",

@@ -25,6 +25,7 @@ from piste.hub.flakehub import routes as flakehub_routes
 from piste.hub.identities import queries as identity_queries
 from piste.hub.identities import routes as identity_routes
 from piste.hub.organizations import routes as organization_routes
+from piste.hub.plan import routes as plan_routes
 from piste.hub.publish import routes as publish_routes
 from piste.hub.publish.opening import expire
 from piste.hub.registry import routes as registry_routes
@@ -64,6 +65,7 @@ def routes(services: Services) -> list[Route]:
         *publish_routes.routes(services),
         *registry_routes.routes(services),
         *resolve_routes.routes(services),
+        *plan_routes.routes(services),
         *flakehub_routes.routes(services),
         *attic_routes.routes(services),
     ]

@@ -94,6 +94,11 @@ def decode_manifest(data: bytes, digest: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         raise ManifestError(f"the manifest can't be read: {error}") from error
+    return check_manifest(manifest)
+
+
+def check_manifest(manifest: Manifest) -> Manifest:
+    """The same manifest; ManifestError where no hub would have made it."""
     if manifest.format != FORMAT:
         raise ManifestError(f"the manifest has the format {manifest.format!r}; this version reads {FORMAT!r}")
     if not manifest.paths:

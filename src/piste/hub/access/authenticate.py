@@ -99,6 +99,14 @@ class Authenticator:
             )
         return actor
 
+    async def holder(self, token: str) -> Actor | None:
+        """The actor of a token that is known by its id; None where it does not count any more."""
+        rows = await queries.token_by_id(self._database, token)
+        if not rows or rows[0]["revoked_at"] is not None:
+            return None
+        expires = rows[0]["expires_at"]
+        return None if expires is not None and self._clock() >= expires else _actor(rows)
+
     def _note_use(self, actor: Actor, address: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if actor.token is None:
             return

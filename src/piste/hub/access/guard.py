@@ -158,6 +158,20 @@ class Guard:
         ):
             raise _requirement_not_allowed(binding.requirement, binding.minimum_version)
 
+    def may_resolve_exactly(self, actor: Actor, project: Project, version: str, attribute: str) -> bool:
+        """Whether the actor would be given this output of this release, asking for its exact version."""
+        if not self.may(actor, Permission.OUTPUT_RESOLVE, project):
+            return False
+        binding = actor.binding
+        if binding is None:
+            return True
+        asked = f"={version}"
+        return (
+            _canonical(attribute) == _canonical(binding.attribute)
+            and requirement_rule.allowed(binding.requirement, asked)
+            and requirement_rule.release_agrees(binding.requirement, asked, version, binding.minimum_version)
+        )
+
     def _own(self, actor: Actor) -> list[str]:
         """Organizations (ids) in which a person may something; not all of a superuser's."""
         ids = {*actor.roles, *([actor.organization] if actor.organization else [])}

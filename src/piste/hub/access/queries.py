@@ -12,6 +12,16 @@ _PROJECT_BY_NAME = " ".join([_PROJECT, "WHERE lower(o.name) = $1 AND lower(p.nam
 _PROJECT_OF_ORGANIZATION = " ".join([_PROJECT, "WHERE o.id = $1 AND p.id = $2"])
 _PROJECTS_BY_ID = " ".join([_PROJECT, "WHERE p.id IN (SELECT value FROM json_each($1))"])
 
+_HOLDER = """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute,
+        t.minimum_version, t.expires_at, t.revoked_at, p.name AS person_name, p.superuser,
+        m.organization AS member_of, m.role, s.project_name AS session_project,
+        s.version AS session_version, s.rolling AS session_rolling, s.stage AS session_stage,
+        s.subject AS session_subject, s.issuer AS session_issuer
+    FROM token t LEFT JOIN person p ON p.id = t.person LEFT JOIN member m ON m.person = t.person
+        LEFT JOIN publication_session s ON s.token = t.id"""
+_BY_HASH = " ".join([_HOLDER, "WHERE t.hash = $1"])
+_BY_ID = " ".join([_HOLDER, "WHERE t.id = $1"])
+
 
 async def organization_by_name(database: Database, name: str) -> Organization | None:
     """By name, without regard to case; what can't be a name isn't asked for."""
@@ -82,17 +92,12 @@ async def add_local_person(connection: Connection, id_: str, name: str, now: int
 async def token_by_hash(database: Database, hashed: bytes) -> Sequence[Row]:
     """The token and its person, once for each organization of that person (once with NULL if there is
     none)."""
-    return await database.all(
-        """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute,
-               t.minimum_version, t.expires_at, t.revoked_at, p.name AS person_name, p.superuser,
-               m.organization AS member_of, m.role, s.project_name AS session_project,
-               s.version AS session_version, s.rolling AS session_rolling, s.stage AS session_stage,
-               s.subject AS session_subject, s.issuer AS session_issuer
-           FROM token t LEFT JOIN person p ON p.id = t.person LEFT JOIN member m ON m.person = t.person
-               LEFT JOIN publication_session s ON s.token = t.id
-           WHERE t.hash = $1""",
-        hashed,
-    )
+    return await database.all(_BY_HASH, hashed)
+
+
+async def token_by_id(database: Database, id_: str) -> Sequence[Row]:
+    """The same, found by the id."""
+    return await database.all(_BY_ID, id_)
 
 
 async def token_key(database: Database, number: int, now: int) -> bytes | None:

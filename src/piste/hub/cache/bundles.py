@@ -45,20 +45,20 @@ async def files_of(services: Services, project: Project, digest: str, asked: str
             raise not_found()
         files[key] = row.file_size
     if sum(files.values()) > BYTES_LIMIT:
-        raise _too_much()
+        raise _too_much(PLACES_LIMIT)
     return files
 
 
-def parse_places(text: str) -> list[int]:
-    """`3-5,9` is 3, 4, 5 and 9."""
-    if len(text) > 16 * PLACES_LIMIT or not _PLACES.fullmatch(text):
+def parse_places(text: str, limit: int = PLACES_LIMIT) -> list[int]:
+    """`3-5,9` is 3, 4, 5 and 9; at most `limit` of them."""
+    if len(text) > 16 * limit or not _PLACES.fullmatch(text):
         raise HubError("bad-request", "`places` must be numbers and ranges of numbers, such as 3-5,9.")
     places: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         start, stop = int(first), int(last or first) + 1
-        if len(places) + stop - start > PLACES_LIMIT:
-            raise _too_much()
+        if len(places) + stop - start > limit:
+            raise _too_much(limit)
         places.extend(range(start, stop))
     if not places:
         raise HubError("bad-request", "`places` names none.")
@@ -78,9 +78,9 @@ async def pieces_of(objects: Objects, keys: Sequence[str]) -> AsyncIterator[byte
         yield bytes(gathered)
 
 
-def _too_much() -> HubError:
+def _too_much(limit: int) -> HubError:
     return HubError(
         "bad-request",
-        f"One request can have {PLACES_LIMIT} NARs and {BYTES_LIMIT >> 20} MiB.",
+        f"One request can have {limit} NARs and {BYTES_LIMIT >> 20} MiB.",
         hint="Ask for them in several requests.",
     )

@@ -3,6 +3,7 @@
 What the reader may not read is answered like what is not there.
 """
 
+from collections.abc import Sequence
 from urllib.parse import urljoin
 
 from piste.hub.access.records import Actor, Kind, Permission, Project
@@ -14,9 +15,12 @@ from piste.hub.registry.outputs import manifest_key
 from piste.hub.services import Services
 from piste.nix.store_path import StorePathError, parse_hash_part
 from piste.wire.manifest import decode_manifest
+from piste.wire.plan import PackedSources, pack_sources
 from piste.wire.resolution import ManifestSources, NarSource
 
 # Only a closure token may read a project's cache and not all of it.
+# Sources that one request can have.
+PLACES_LIMIT = 4096
 OUTSIDE = "it is outside of the token's closure"
 
 
@@ -103,6 +107,22 @@ async def sources_of(services: Services, project: Project, digest: str) -> Manif
         return None
     sources = await services.workers.run(lambda: [_source(by_name[name]) for name in names])
     return ManifestSources(digest, sources)
+
+
+async def sources_at(
+    services: Services, project: Project, listed: Sequence[str], places: Sequence[int]
+) -> PackedSources:
+    """Of the paths at some places of a manifest; `listed` are its hash parts. What the project does not have
+    any more is left out."""
+    parts = [listed[place] for place in places]
+    rows = await queries.paths_of_project(services.database, project.id, parts) if parts else []
+    by_part = {row.hash_part: row for row in rows}
+    there = [place for place in places if listed[place] in by_part]
+
+    def pack() -> PackedSources:
+        return pack_sources(there, [_source(by_part[listed[place]]) for place in there])
+
+    return await services.workers.run(pack)
 
 
 def _source(path: StoredPath) -> NarSource:

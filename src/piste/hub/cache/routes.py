@@ -15,7 +15,7 @@ from piste.hub.cache import bundles, logs, pushing, queries, reading
 from piste.hub.cache.keep import listing_key, nar_key
 from piste.hub.cache.recompress import recompressed
 from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
-from piste.hub.cache.sending import immutable, send_object
+from piste.hub.cache.sending import immutable, send_json, send_object
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, stream_body
 from piste.hub.registry.outputs import manifest_key, packed_manifest_key
@@ -157,10 +157,21 @@ class _Reader:
 
     async def sources(self, exchange: Exchange) -> Response:
         digest = await self._digest(exchange)
+        asked = exchange.request.query_params.get("places")
+        if asked is not None:
+            return await self._sources_at(exchange, digest, asked)
         sources = await reading.sources_of(self._services, exchange.project, digest)
         if sources is None:
             raise not_found()
         return json_response(sources)
+
+    async def _sources_at(self, exchange: Exchange, digest: str, asked: str) -> Response:
+        contents = await self._services.closures.contents(digest)
+        places = bundles.parse_places(asked, reading.PLACES_LIMIT)
+        if contents is None or max(places) >= len(contents.listed):
+            raise not_found()
+        found = await reading.sources_at(self._services, exchange.project, contents.listed, places)
+        return await send_json(exchange.request, self._services, found, {"Cache-Control": "no-store"})
 
     async def bundle(self, exchange: Exchange) -> Response:
         digest = await self._digest(exchange)

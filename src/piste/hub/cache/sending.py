@@ -1,14 +1,18 @@
 """Objects on their way out: whole, in ranges, or as an address where the client gets them itself."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from piste.hub.access.records import Actor, Kind
-from piste.hub.cache.rules import UnsatisfiableError, parse_range
+from piste.hub.cache.rules import UnsatisfiableError, accepts_zstd, parse_range
 from piste.hub.errors import not_found
+from piste.hub.services import Services
 from piste.hub.storage.base import Objects, Redirect
+from piste.lib.zstd import zstd
 
 YEAR = 31_536_000
 
@@ -27,7 +31,7 @@ async def send_object(
     """An object that the caller may read. `etag` is without quotes."""
     quoted = f'"{etag}"'
     common = {"ETag": quoted, "Accept-Ranges": "bytes", **headers}
-    if _matches(request.headers.get("if-none-match"), quoted):
+    if matches(request.headers.get("if-none-match"), quoted):
         return Response(status_code=304, headers=common)
     location = await objects.locate(key)
     if location is None:
@@ -56,7 +60,20 @@ async def send_object(
     )
 
 
-def _matches(header: str | None, etag: str) -> bool:
+async def send_json(
+    request: Request, services: Services, message: Any, headers: Mapping[str, str]
+) -> Response:
+    """A message, as zstd for who takes that."""
+    data = await services.workers.run(msgspec.json.encode, message)
+    headers = {**headers, "Vary": "Accept-Encoding"}
+    if accepts_zstd(request.headers.get("accept-encoding", "")):
+        data = await services.workers.run(zstd.compress, data, level=3)
+        headers["Content-Encoding"] = "zstd"
+    return Response(data, media_type="application/json", headers=headers)
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Whether If-None-Match names this entity tag (with its quotes)."""
     if header is None:
         return False
     return header.strip() == "*" or etag in {one.strip().removeprefix("W/") for one in header.split(",")}

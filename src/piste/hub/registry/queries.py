@@ -166,6 +166,16 @@ async def outputs(database: Database | Connection, release: str) -> list[OutputR
     return sorted((decode(row, OutputRow) for row in rows), key=lambda row: row.attribute)
 
 
+async def releases_of_manifest(database: Database, project: str, digest: str) -> Sequence[Row]:
+    """Version and attribute path of each output with this manifest, of releases that are not yanked."""
+    return await database.all(
+        """SELECT r.version, o.attribute FROM output o JOIN release r ON r.id = o.release
+           WHERE o.manifest = $2 AND r.project = $1 AND r.yanked_at IS NULL""",
+        project,
+        digest,
+    )
+
+
 async def make_available(connection: Connection, release: str, row: OutputRow) -> None:
     """Recorded → available; once, since a manifest never changes."""
     await connection.run(

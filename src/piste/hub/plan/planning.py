@@ -1,0 +1,92 @@
+"""A host's plan: what it is to run, what of that it lacks, and where to get it.
+
+What the host says of itself only makes the answer shorter. It decides about nothing that the host may read,
+and naming what one may not know changes nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from piste.hub.access.records import Actor, Project
+from piste.hub.cache.reading import sources_at
+from piste.hub.errors import not_found
+from piste.hub.plan.bases import may_build_upon
+from piste.hub.plan.manifests import Manifests
+from piste.hub.services import Services
+from piste.wire.manifest import Manifest
+from piste.wire.plan import (
+    FORMAT,
+    HAVE_LIMIT,
+    PlanAnswer,
+    PlanRequest,
+    pack_manifest,
+    short_hash,
+    unpack_paths,
+)
+from piste.wire.resolution import Resolution
+
+# Of a signature 64 bytes remain, whatever one does: a host that lacks more asks for the rest once it knows
+# what it lacks, so that the plan of 10,000 paths stays below 900 kB.
+PAGE: Final = 1024
+
+
+def etag_of(resolution: Resolution) -> str:
+    """Changes with the release, with its manifest, and when the organization's keys sign anew."""
+    told = [FORMAT, resolution.release_id, resolution.manifest, *resolution.statement_signatures]
+    return f'"{hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]}"'
+
+
+class Planner:
+    """One of these a process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._manifests = Manifests(services)
+
+    async def plan(
+        self, project: Project, actor: Actor, resolution: Resolution, said: PlanRequest
+    ) -> PlanAnswer:
+        """The whole answer to somebody who may have this output."""
+        services = self._services
+        manifest = await self._manifests.get(resolution.manifest)
+        if manifest is None:
+            raise not_found()
+        bases = await self._bases(project, actor, said.have)
+        base = bases[0] if bases else None
+        packed = await services.workers.run(pack_manifest, manifest, base)
+        missing = await services.workers.run(_missing, manifest, [held for _, held in bases], said.paths)
+        listed = [entry.path[:32] for entry in manifest.paths]
+        sources = await sources_at(services, project, listed, missing[:PAGE])
+        token, expires = await services.closures.issue(actor, project.id, resolution.manifest)
+        return PlanAnswer(
+            format=FORMAT,
+            resolution=msgspec.structs.replace(resolution, token=token, token_expires_at=expires),
+            manifest=packed,
+            sources=sources,
+        )
+
+    async def _bases(
+        self, project: Project, actor: Actor, named: Sequence[str]
+    ) -> list[tuple[str, Manifest]]:
+        """Of the manifests that were named, those that the actor may resolve."""
+        found = []
+        for digest in dict.fromkeys(named[:HAVE_LIMIT]):
+            if await may_build_upon(self._services, actor, project, digest):
+                manifest = await self._manifests.get(digest)
+                if manifest is not None:
+                    found.append((digest, manifest))
+        return found
+
+
+def _missing(manifest: Manifest, held: Sequence[Manifest], paths: bytes | None) -> list[int]:
+    """Places of the paths that a host with these releases and these paths probably lacks, in import order."""
+    there = {entry.path for one in held for entry in one.paths}
+    short = unpack_paths(paths) if paths is not None else set()
+    return [
+        place
+        for place, entry in enumerate(manifest.paths)
+        if entry.path not in there and not (short and short_hash(entry.path) in short)
+    ]
