@@ -9,9 +9,9 @@ one. For an organization two: the own one, a foreign one. For the hub one.
 
 ACTORS = (
     "nobody",
-    "unknown",
-    "expired",
-    "revoked",
+    "unknown",  # none of these three means anything: a token that is made up, of another hub, forged
+    "expired",  # of each kind
+    "revoked",  # of each kind
     "stranger",
     "member",
     "admin",
@@ -21,34 +21,53 @@ ACTORS = (
     "device",
     "resolve-only",  # for the private project of the own organization
     "closure",  # of a release of that
+    "session",  # of a publication to that
+    "identity",  # of a CI, whose runs may publish to that
+    "elsewhere",  # one whose runs may publish to the private project of the foreign organization
+    "pending",  # one whose runs may make a project of the own organization that is not there
+    "untrusted",  # one of the same issuer that no rule agrees with
+    "late",  # one that would be `identity`, and has expired a moment ago
 )
 
-# nobody unknown expired revoked stranger, member admin owner confined, superuser device resolve-only closure
+# nobody unknown expired revoked stranger, member admin owner confined, superuser device resolve-only closure,
+# session identity elsewhere pending, untrusted late
 PROJECT = {
-    "read": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mmmmmm",
-    "ask": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mm.mmm mmmmmm",
-    "cache": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mm.mmm",
-    "root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff mm.mmm",
-    "log": ".um.um uuuuuu uuuuuu uuuuuu .fm.fm   ....fm ....fm ....fm .fm...   ...... ....fm mmfmmm mmmmmm",
-    "write": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm",
-    "rule": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   fffffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm",
+    "read": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mmmmmm"
+    "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
+    "ask": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mm.mmm mmmmmm"
+    "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
+    # `fh` has no word for 403.
+    "fh": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mm.mmm mmmmmm"
+    "   mmummm mmummm mmmmmu mmmmmm   uuuuuu uuuuuu",
+    "cache": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mm.mmm"
+    "   mmfmmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    "root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff mm.mmm"
+    "   ffffff mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    "log": ".um.um uuuuuu uuuuuu uuuuuu .fm.fm   ....fm ....fm ....fm .fm...   ...... ....fm mmfmmm mmmmmm"
+    "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
+    "fill": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm"
+    "   mmfmmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    "publish": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm"
+    " mmmmmm   mm.mmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    "rule": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   fffffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm"
+    "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
 }
 ORGANIZATION = {
-    "belong": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
-    "manage": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
-    "create": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm",
-    "govern": "mm uu uu uu mm   fm .m .m m.   .. fm mm mm",
+    "belong": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm   mm mm mm mm   ff uu",
+    "manage": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm   mm mm mm mm   ff uu",
+    "create": "mm uu uu uu mm   .m .m .m m.   .. fm mm mm   mm mm mm .m   ff uu",
+    "govern": "mm uu uu uu mm   fm .m .m m.   .. fm mm mm   mm mm mm mm   ff uu",
 }
 HUB = {
-    "open": ". u u u .   . . . .   . . . .",
-    "list": ". u u u .   . . . .   . . f f",
+    "open": ". u u u .   . . . .   . . . .   . . . .   f u",
+    "list": ". u u u .   . . . .   . . f f   f f f f   f u",
     # As `fh` is told who it is: not at all without a credential.
-    "who": "u u u u .   . . . .   . . . .",
+    "who": "u u u u .   . . . .   . . . .   . . . .   f u",
     # Who can push to exactly one project need not name it.
-    "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f (409)",
-    "found": "u u u u f   f f f f   . f f f",
+    "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f (409)   f . . (409)   f u",
+    "found": "u u u u f   f f f f   . f f f   f f f f   f u",
     # The identity of a CI stands where a token does: its handler alone looks at it.
-    "exchange": ". . . . .   . . . .   . . . .",
+    "exchange": ". . . . .   . . . .   . . . .   . . . .   . .",
 }
 
 _PROJECTS = "/api/v1/projects/{org}/{project}"
@@ -105,7 +124,7 @@ ROUTES = {
     f"GET {_PROJECTS}/resolve/{{requirement}}/{{attribute}}": "ask",
     f"GET {_PROJECTS}/plan/{{requirement}}/{{attribute}}": "ask",
     f"POST {_PROJECTS}/plan/{{requirement}}/{{attribute}}": "ask",
-    "GET /f/{org}/{project}/{requirement}/output/{attribute}": "ask",
+    "GET /f/{org}/{project}/{requirement}/output/{attribute}": "fh",
     f"GET {_CACHE}/nix-cache-info": "cache",
     f"GET {_CACHE}/{{hash}}.narinfo": "cache",
     f"GET {_CACHE}/{{hash}}.ls": "cache",
@@ -119,22 +138,22 @@ ROUTES = {
     "GET /project": "infer",
     "GET /project/{org}/{project}": "cache",
     "GET /_api/v1/cache-config/{name}": "cache",
-    "POST /_api/v1/get-missing-paths": "write",
-    "PUT /_api/v1/upload-path": "write",
+    "POST /_api/v1/get-missing-paths": "fill",
+    "PUT /_api/v1/upload-path": "fill",
     f"GET {_CACHE}/log/{{drv}}": "log",
-    f"PUT {_CACHE}/nix-cache-info": "write",
-    f"PUT {_CACHE}/{{hash}}.narinfo": "write",
-    f"PUT {_CACHE}/{{hash}}.ls": "write",
-    f"PUT {_CACHE}/nar/{{file}}": "write",
-    f"PUT {_CACHE}/log/{{drv}}": "write",
-    f"POST {_PROJECTS}/publications": "write",
-    f"GET {_PUBLICATION}": "write",
-    f"GET {_PUBLICATION}/paths": "write",
-    f"DELETE {_PUBLICATION}": "write",
-    f"POST {_PUBLICATION}/declarations": "write",
-    f"POST {_PUBLICATION}/nars": "write",
-    f"PUT {_PUBLICATION}/source": "write",
-    f"POST {_PUBLICATION}/finish": "write",
+    f"PUT {_CACHE}/nix-cache-info": "fill",
+    f"PUT {_CACHE}/{{hash}}.narinfo": "fill",
+    f"PUT {_CACHE}/{{hash}}.ls": "fill",
+    f"PUT {_CACHE}/nar/{{file}}": "fill",
+    f"PUT {_CACHE}/log/{{drv}}": "fill",
+    f"POST {_PROJECTS}/publications": "publish",
+    f"GET {_PUBLICATION}": "publish",
+    f"GET {_PUBLICATION}/paths": "publish",
+    f"DELETE {_PUBLICATION}": "publish",
+    f"POST {_PUBLICATION}/declarations": "publish",
+    f"POST {_PUBLICATION}/nars": "publish",
+    f"PUT {_PUBLICATION}/source": "publish",
+    f"POST {_PUBLICATION}/finish": "publish",
     f"PATCH {_PROJECTS}": "rule",
     f"DELETE {_PROJECTS}": "rule",
     f"PUT {_PROJECTS}/releases/{{version}}/yank": "rule",

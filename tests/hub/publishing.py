@@ -51,10 +51,12 @@ class Acme:
         more.setdefault("token", self.member)
         return self.hub.request(method, path, **more)
 
-    def open(self, version: str = "1.0.0", project: str | None = None, **fields: Any) -> "Filling":
+    def open(
+        self, version: str = "1.0.0", project: str | None = None, *, token: str | None = None, **fields: Any
+    ) -> "Filling":
         base = f"/api/v1/projects/{self.organization}/{project or self.project}"
         asked = {"version": version, "metadata": {"revision": REVISION}, **fields}
-        answer = self.ask("POST", f"{base}/publications", json=asked)
+        answer = self.ask("POST", f"{base}/publications", json=asked, token=token or self.member)
         assert answer.status in (200, 201), answer.body
         return Filling(self, f"{base}/publications/{answer.json()['id']}", answer.json())
 

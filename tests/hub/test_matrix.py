@@ -6,7 +6,7 @@ something is stopped where its handler would begin, so that one cell leaves the 
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from piste.hub.access.records import Kind
+from piste.hub.access.queries import project_by_name
+from piste.hub.access.records import Actor, Kind
 from piste.hub.access.token_text import make_token
 from piste.hub.app import build, routes
 from piste.hub.dispatch import Dispatch
@@ -23,12 +24,16 @@ from piste.hub.errors import not_found
 from piste.hub.routing import Exchange, Scope
 from piste.hub.services import Services
 from piste.hub.settings import RateLimits, make_settings
+from piste.lib.clock import HOUR, wall_clock
 from tests.hub import matrix
-from tests.hub.process import Hub, wait_for
+from tests.hub.process import Hub
 from tests.hub.publishing import Acme
+from tests.identities.openid import make_certificate
 from tests.running.closures import ATTRIBUTE, Member, member
+from tests.running.issuer import Issuer
 
 VISIBILITIES = ("public", "unlisted", "private")
+VERSION, STAGE = "2.0.0", "run"
 REACHED = 299
 LOG = "00000000000000000000000000000000-app.drv"
 NOT_FOUND = not_found().message
@@ -37,23 +42,36 @@ LETTERS = {401: "u", 403: "f", 404: "m"}
 
 @dataclass(frozen=True)
 class World:
-    """What there is, and who asks."""
+    """What there is, and who asks. Credentials of one column have to be answered alike."""
 
     hub: Hub
     resources: list[dict[str, str]]  # segments by name: three of the own organization, three of the foreign
-    tokens: dict[str, str | None]
+    credentials: dict[str, list[str | None]]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    hub = Hub(tmp_path_factory.mktemp("hub"))
-    try:
-        hub.start()
-        own, foreign, third = Acme(hub), Acme(hub), Acme(hub)
-        resources = [make_project(acme, visibility) for acme in (own, foreign) for visibility in VISIBILITIES]
-        yield World(hub, resources, make_tokens(hub, own, foreign, third))
-    finally:
-        hub.close()
+    certificate = make_certificate(tmp_path_factory.mktemp("certificate"))
+    hub = Hub(tmp_path_factory.mktemp("hub"), options=("--allow-egress", "localhost"))
+    issuer = Issuer(certificate)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate.file))
+        try:
+            hub.start()
+            own, foreign, third = Acme(hub), Acme(hub), Acme(hub)
+            resources = [
+                make_project(acme, visibility) for acme in (own, foreign) for visibility in VISIBILITIES
+            ]
+            credentials = make_credentials(hub, own, foreign, third)
+            credentials |= make_identities(own, foreign, issuer)
+            runs = [issuer.mint(sub="run of 1", repository_id="1") for _ in range(2)]
+            ended = asyncio.run(make_ended(own, resources[2], runs))
+            credentials["expired"] += ended["expired"]
+            credentials["revoked"] = ended["revoked"]
+            yield World(hub, resources, credentials)
+        finally:
+            hub.close()
+            issuer.close()
 
 
 def make_project(acme: Acme, visibility: str) -> dict[str, str]:
@@ -77,7 +95,7 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "file": f"{path.nar_hash.base32}.nar.zst",
         "digest": acme.resolve("1").json()["manifest"].removeprefix("sha256:"),
         "drv": LOG,
-        "publication": acme.open("2.0.0", visibility).opened["id"],
+        "publication": acme.open(VERSION, visibility, stage=STAGE).opened["id"],
         "person": "ada",
         "token": "018f0000-0000-7000-8000-000000000001",
         "rule": "018f0000-0000-7000-8000-000000000002",
@@ -87,31 +105,107 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
     }
 
 
-def make_tokens(hub: Hub, own: Acme, foreign: Acme, third: Acme) -> dict[str, str | None]:
-    tokens: dict[str, str | None] = {
-        "nobody": None,
-        "unknown": make_token(Kind.USER),
-        "expired": hub.make_token(own.organization, kind="device", expires_in=1),
-        "revoked": hub.make_token(own.organization, kind="device"),
-        "stranger": third.member,
-        "member": own.member,
-        "admin": hub.make_member(own.organization, "ada", "admin"),
-        "owner": hub.make_member(own.organization, "olga", "owner"),
-        "superuser": hub.admin,
-        "resolve-only": hub.make_token(
-            own.organization, kind="resolve-only", project="private", requirement="1", attribute=ATTRIBUTE
-        ),
-    }
-    place = f"/api/v1/organizations/{own.organization}/tokens"
-    revoked = max(each["id"] for each in hub.as_admin("GET", place) if each["kind"] == "device")
-    hub.as_admin("DELETE", f"{place}/{revoked}")
-    tokens["device"] = hub.make_token(own.organization, kind="device")
+def create(acme: Acme, kind: str, **fields: Any) -> tuple[str, str]:
+    """A token of the organization by the admin, its id first; resolve-only ones are for one output of its
+    private project."""
+    asked: dict[str, Any] = {"kind": kind, "description": "a test", **fields}
+    if kind == "resolve-only":
+        asked |= {"project": "private", "requirement": "1", "attribute": ATTRIBUTE}
+    place = f"/api/v1/organizations/{acme.organization}/tokens"
+    made = acme.hub.as_admin("POST", place, json=asked)
+    return made["id"], made["token"]
+
+
+def make_credentials(hub: Hub, own: Acme, foreign: Acme, third: Acme) -> dict[str, list[str | None]]:
+    """All but those that a CI has to do with, and those that have ended."""
+    own.project = foreign.project = "private"
     hub.make_member(own.organization, "both", "owner")
-    tokens["confined"] = hub.make_member(foreign.organization, "both", "owner")
-    own.project = "private"
-    tokens["closure"] = own.resolve("1", token=tokens["resolve-only"]).json()["token"]
-    wait_for(lambda: hub.request("GET", "/api/v1/status", token=tokens["expired"]).status == 401)
-    return tokens
+    resolve_only = create(own, "resolve-only")[1]
+    closure: str = own.resolve("1", token=resolve_only).json()["token"]
+    kinds = (Kind.USER, Kind.DEVICE, Kind.RESOLVE_ONLY, Kind.SESSION)
+    return {
+        "nobody": [None],
+        "unknown": [*map(make_token, kinds), closure[:-4] + ("AAAA" if closure[-4:] != "AAAA" else "BAAA")],
+        "stranger": [third.member],
+        "member": [own.member],
+        "admin": [hub.make_member(own.organization, "ada", "admin")],
+        "owner": [hub.make_member(own.organization, "olga", "owner")],
+        "confined": [hub.make_member(foreign.organization, "both", "owner")],
+        "superuser": [hub.admin],
+        "device": [create(own, "device")[1]],
+        "resolve-only": [resolve_only],
+        "closure": [closure],
+    }
+
+
+def make_identities(own: Acme, foreign: Acme, issuer: Issuer) -> dict[str, list[str | None]]:
+    """Runs of a CI, whose rules bind a number, and the session that one of them opened."""
+
+    def mint(number: int, **more: Any) -> str:
+        return issuer.mint(sub=f"run of {number}", repository_id=str(number), **more)
+
+    def trust(acme: Acme, number: int, project: str) -> str:
+        asked = {"project": project, "issuer": issuer.issuer, "claims": {"repository_id": [str(number)]}}
+        place = f"/api/v1/organizations/{acme.organization}/trust"
+        return f"{place}/{acme.hub.as_admin('POST', place, json=asked)['id']}"
+
+    trust(own, 1, "private")
+    trust(foreign, 2, "private")
+    trust(own, 3, "not-there")
+    removed = trust(own, 5, "private")
+    session = exchange(own, mint(1))[1]
+    made: dict[str, list[str | None]] = {
+        "session": [session],
+        "identity": [mint(1)],
+        "elsewhere": [mint(2)],
+        "pending": [mint(3)],
+        "untrusted": [mint(4), mint(1, aud="api.flakehub.com"), mint(5)],
+        "late": [mint(1, age=400)],
+        "expired": [mint(1, age=7200)],
+    }
+    for acme, token in ((own, session), (own, made["identity"][0]), (foreign, made["elsewhere"][0])):
+        assert acme.open(VERSION, stage=STAGE, token=token).opened["id"]
+    own.hub.as_admin("DELETE", removed)
+    return made
+
+
+def exchange(acme: Acme, identity: str) -> tuple[str, str]:
+    """A session for the publication that is open, its id first."""
+    asked = {"organization": acme.organization, "project": "private", "version": VERSION, "stage": STAGE}
+    answer = acme.hub.request("POST", "/api/v1/identities/session", token=identity, json=asked)
+    assert answer.status == 201, answer.body
+    return answer.json()["id"], answer.json()["token"]
+
+
+async def make_ended(
+    own: Acme, place: dict[str, str], identities: Sequence[str]
+) -> dict[str, list[str | None]]:
+    """One of each kind that has expired, and one of each that was revoked."""
+    own.hub.make_member(own.organization, "eve")
+    organization = f"/api/v1/organizations/{own.organization}"
+    ended: dict[str, list[str | None]] = {}
+    async with AsyncExitStack() as stack:
+        settings = make_settings(own.hub.data, listen="127.0.0.1:1")
+        services = await build(settings, stack, lambda: wall_clock() - 2 * HOUR)
+        project = await project_by_name(services.database, own.organization, "private")
+        assert project is not None
+        for column, identity in zip(("expired", "revoked"), identities, strict=True):
+            made = [create(own, "user", person="eve"), create(own, "device"), create(own, "resolve-only")]
+            made.append(exchange(own, identity))
+            ended[column] = [token for _, token in made]
+            if column == "revoked":
+                ended[column].append(own.resolve("1", token=made[2][1]).json()["token"])
+                for identifier, _ in made:
+                    own.hub.as_admin("DELETE", f"{organization}/tokens/{identifier}")
+                continue
+            async with services.database.transaction() as connection:
+                await connection.many(
+                    "UPDATE token SET expires_at = created_at + 1 WHERE id = $1",
+                    [(identifier,) for identifier, _ in made],
+                )
+            manifest = f"sha256:{place['digest']}"
+            ended[column].append((await services.closures.issue(Actor(), project.id, manifest))[0])
+    return ended
 
 
 def test_every_route_has_its_row_and_every_row_its_route(tmp_path: Path) -> None:
@@ -125,20 +219,31 @@ def test_every_route_has_its_row_and_every_row_its_route(tmp_path: Path) -> None
         assert all(len(row.split()) == len(matrix.ACTORS) for row in table.values())
 
 
+def test_every_column_has_its_credentials(world: World) -> None:
+    assert set(world.credentials) == set(matrix.ACTORS)
+    assert {len(world.credentials[column]) for column in ("expired", "revoked")} == {6, 5}
+    assert all(world.credentials.values())
+
+
 def test_not_one_cell_differs(world: World) -> None:
     settings = make_settings(
-        world.hub.data, listen="127.0.0.1:1", rate_limits=RateLimits(10**9, 10**9, 10**9)
+        world.hub.data,
+        listen="127.0.0.1:1",
+        public_url="http://127.0.0.1:1",
+        allow_egress=("localhost",),
+        rate_limits=RateLimits(10**9, 10**9, 10**9),
     )
 
     async def ask_all() -> list[str]:
         async with AsyncExitStack() as stack:
             services = await build(settings, stack)
             dispatch = Dispatch(services, [_stopped(route) for route in routes(services)])
-            cells = [(route, actor) for route in matrix.ROUTES for actor in matrix.ACTORS]
             return [
-                f"{route} by {actor}: {found} instead of {wanted}"
-                for route, actor in cells
-                if (found := await _cell(services, dispatch, world, route, actor))
+                f"{route} by {actor} ({number}): {found} instead of {wanted}"
+                for route in matrix.ROUTES
+                for actor in matrix.ACTORS
+                for number, credential in enumerate(world.credentials[actor], 1)
+                if (found := await _cell(services, dispatch, world, route, credential))
                 != (wanted := matrix.expected(matrix.ROUTES[route], actor))
             ]
 
@@ -154,7 +259,9 @@ def _stopped(route: Any) -> Any:
     return route if reads else replace(route, handler=_reached)
 
 
-async def _cell(services: Services, dispatch: Dispatch, world: World, route: str, actor: str) -> str:
+async def _cell(
+    services: Services, dispatch: Dispatch, world: World, route: str, credential: str | None
+) -> str:
     method, _, pattern = route.partition(" ")
     group = matrix.ROUTES[route]
     places = world.resources
@@ -170,7 +277,7 @@ async def _cell(services: Services, dispatch: Dispatch, world: World, route: str
                 dispatch,
                 method,
                 pattern.format(**place),
-                world.tokens[actor],
+                credential,
                 header.replace("NAME", place["name"]),
                 body.replace("NAME", place["name"]),
             )
