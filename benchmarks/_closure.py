@@ -14,9 +14,24 @@ from tests.running.closures import Member, member
 from tests.running.command import Person, check
 
 ATTRIBUTE: Final = f"packages.{system_type()}.default"
-_WIDTH: Final = 20  # paths on each level
-_SIZE: Final = 107_000  # bytes of a path, in the mean
 _LINE: Final = b"a line that comes again and again\n"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """So many paths below the top, on so many levels (one is flat), of so many bytes in the mean."""
+
+    paths: int
+    levels: int
+    size: int = 107_000
+
+
+QUICK: Final = Shape(200, 10)
+DEEP: Final = Shape(1_000, 50)  # with its top the 1,001 paths and 108 MB that most figures are of
+FLAT: Final = Shape(1_000, 1)
+SMALL: Final = Shape(200, 40, 20_000)  # a push of 201 small paths
+WIDE: Final = Shape(5_000, 40, 22_000)
+LARGE: Final = Shape(40, 4, 4_000_000)  # few paths, all of them large
 
 
 @dataclass(frozen=True)
@@ -36,25 +51,29 @@ class Closure:
 
     def __str__(self) -> str:
         megabytes = self.nar_size / 1e6
-        return f"{len(self.members):,} paths on {self.levels} levels, {megabytes:.0f} MB of NAR"
+        levels = f"{self.levels} levels" if self.levels > 1 else "one level"
+        return f"{len(self.members):,} paths on {levels}, {megabytes:.0f} MB of NAR"
 
 
-def make_closure(levels: int) -> Closure:
-    """`levels` of twenty paths, each with three references to the level below, and one path on top."""
-    draw = random.Random(1)
+def make_closure(shape: Shape, seed: int = 1) -> Closure:
+    """Every path has three references to the level below, and the top, one path more, reaches all.
+    Another seed makes other paths."""
+    draw = random.Random(seed)
+    width = shape.paths // shape.levels
     made: list[Member] = []
-    for level in range(levels):
-        below = made[-_WIDTH:]
-        for place in range(_WIDTH):
-            references = [below[(place + step) % _WIDTH].path for step in (0, 1, 7)] if below else []
-            made.append(member(f"part-{level}-{place}", (level, place), _content(draw), references))
-    top = member("top", "top", b"", [each.path for each in made[-_WIDTH:]])
-    return Closure([*made, top], levels)
+    for level in range(shape.levels):
+        below = made[-width:]
+        for place in range(width):
+            references = [below[(place + step) % width].path for step in (0, 1, 7)] if below else []
+            content = _content(draw, shape.size)
+            made.append(member(f"part-{level}-{place}", (seed, level, place), content, references))
+    top = member("top", (seed, "top"), b"", [each.path for each in made[-width:]])
+    return Closure([*made, top], shape.levels)
 
 
-def _content(draw: random.Random) -> bytes:
+def _content(draw: random.Random, size: int) -> bytes:
     """Of very different sizes, as real paths are; half of it can be compressed away."""
-    half = int(min(draw.expovariate(1 / (_SIZE / 2)), 8 * _SIZE))
+    half = int(min(draw.expovariate(1 / (size / 2)), 8 * size))
     return draw.randbytes(half) + _LINE * (half // len(_LINE))
 
 

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 MOST: Final = 5  # repetitions of a step
@@ -45,16 +44,6 @@ def timed(step: Callable[[], object]) -> float:
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
-
-
-def cpu_seconds(*pids: int) -> float:
-    """What processes have used of the processors so far."""
-    total = 0
-    for pid in pids:
-        # The name may hold spaces and brackets; what follows it does not.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

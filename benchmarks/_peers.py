@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from benchmarks._cpu import CpuGroup, cpu_group
 from tests.hub.process import wait_for
 from tools.provision.apt import private_apt
 from tools.provision.place import CACHE, SetupError, run, say
@@ -42,7 +43,7 @@ class Peer:
 
     name: str
     port: int
-    pid: int
+    cpu: CpuGroup
 
     @property
     def url(self) -> str:
@@ -62,13 +63,20 @@ def nginx(folder: Path, files: Path) -> Iterator[Peer | None]:
         port: int = probe.getsockname()[1]
     config = folder / "nginx.conf"
     config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port))
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([*program, "-p", str(folder), "-c", str(config)], stderr=log)
+    with cpu_group() as cpu:
+        with (folder / "log").open("ab") as log:
+            argv = cpu.joining([*program, "-p", str(folder), "-c", str(config)])
+            process = subprocess.Popen(argv, stderr=log)
+        cpu.add(process.pid)
+        yield from _serve(process, Peer("nginx", port, cpu), folder / "log")
+
+
+def _serve(process: "subprocess.Popen[bytes]", peer: Peer, log: Path) -> Iterator[Peer]:
     try:
-        wait_for(lambda: _answers(port) or process.poll() is not None, _STARTS)
+        wait_for(lambda: _answers(peer.port) or process.poll() is not None, _STARTS)
         if process.poll() is not None:
-            raise SystemExit("nginx did not start:\n" + (folder / "log").read_text())
-        yield Peer("nginx", port, process.pid)
+            raise SystemExit(f"{peer.name} did not start:\n{log.read_text()}")
+        yield peer
     finally:
         process.terminate()
         process.wait(_STARTS)

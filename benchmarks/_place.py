@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from benchmarks._cpu import CpuGroup, cpu_group
 from examples.demo.scratch import remove
 from piste.nix.signature import PublicKey
 from tests.hub.process import Hub, wait_for
 from tests.running.command import PISTE, Person
 from tests.running.tenants import Tenant, make_tenant
+from tools.provision.place import CACHE
 
 _MEMORY: Final = Path("/dev/shm")
 _ROOM: Final = 2 << 30
@@ -31,7 +33,10 @@ _LISTENING: Final = re.compile(r"^Listening on (http://127\.0\.0\.1:\d+),", re.M
 
 
 class QuietHub(Hub):
-    """A hub whose log goes to a file, as it would to a journal: nobody reads along while it is measured."""
+    """A hub whose log goes to a file, as it would to a journal: nobody reads along while it is measured.
+    `cpu` counts what it uses, over all its starts, where `Place.hub` made it."""
+
+    cpu: CpuGroup = CpuGroup(None)
 
     @property
     def log(self) -> Path:
@@ -42,8 +47,13 @@ class QuietHub(Hub):
         argv = [str(PISTE), "hub", "serve", "--data", str(self.data), "--listen", self.listen, *self.options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                argv, stdout=subprocess.DEVNULL, stderr=log, env=self._environment(), text=True
+                self.cpu.joining(argv),
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=self._environment(),
+                text=True,
             )
+        self.cpu.add(self._process.pid)
         wait_for(lambda: self._announced(before) or self.process.poll() is not None, _STARTS)
         self.url = self._announced(before)
         if not self.url:
@@ -81,11 +91,12 @@ class Place:
     def hub(self, *options: str) -> Iterator[QuietHub]:
         """A hub on data of its own."""
         hub = QuietHub(self.new("hub"), options=options)
-        try:
-            yield hub.start()
-        finally:
-            hub.close()
-            shutil.rmtree(hub.data, ignore_errors=True)
+        with cpu_group() as hub.cpu:
+            try:
+                yield hub.start()
+            finally:
+                hub.close()
+                shutil.rmtree(hub.data, ignore_errors=True)
 
     @contextmanager
     def person(self, tenant: Tenant | None = None, token: str | None = None) -> Iterator[Person]:
@@ -115,11 +126,15 @@ def trusting(person: Person, url: str, token: str, key: PublicKey) -> Person:
 
 
 @contextmanager
-def scratch() -> Iterator[Place]:
+def scratch(*, on_disk: bool = False) -> Iterator[Place]:
     """A folder in memory where there is enough of it: on a disk the same steps vary by a factor of four."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     usable = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
-    folder = Path(tempfile.mkdtemp(prefix="piste-bench-", dir=_MEMORY if usable else None))
+    parent: Path | None = _MEMORY if usable else None
+    if on_disk:
+        parent = CACHE / "bench"  # the folder of temporary files is memory on many a machine
+        parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="piste-bench-", dir=parent))
     try:
         yield Place(folder)
     finally:

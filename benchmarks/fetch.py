@@ -1,65 +1,93 @@
-"""A host gets a release of many small paths into an empty store: `piste fetch` beside stock Nix.
+"""A host gets a release of many paths into an empty store: `piste fetch` beside stock Nix.
 
-    python -m benchmarks.fetch [--quick]
+    python -m benchmarks.fetch [--quick] [--only WORDS]
 
-All of them read the same hub; nginx on a directory cache is there too, where Debian has one for this machine.
+Stock Nix reads the same hub, and nginx on a directory cache, which is the fastest that it knows. The whole of
+each command counts, the start of its interpreter too. Stores are in memory; the last table has them on a
+disk.
 """
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
-from benchmarks._closure import ATTRIBUTE, Closure, make_closure, plant, write_flake
+from benchmarks._closure import ATTRIBUTE, DEEP, QUICK, WIDE, Closure, Shape, make_closure
 from benchmarks._latency import Line, throughput
-from benchmarks._measure import Times, load, print_conditions, print_table, repeat, timed, version_of
+from benchmarks._measure import timed
+from benchmarks._pairs import Bound, Kind, Side, compare
 from benchmarks._peers import nginx
 from benchmarks._place import Place, QuietHub, acme, scratch, trusting
+from benchmarks._report import Options, Report, options
+from benchmarks._served import publish_by_piste, save_as_files
 from piste.nix.signature import PublicKey
-from tests.running.command import PISTE, Person, check
+from tests.running.command import Person, check
 from tests.running.tenants import Tenant
 
-ROUND_TRIPS: Final = (0.0, 0.02, 0.1)
 REFERENCE: Final = f"acme/web/1#{ATTRIBUTE}"
-_LIMIT: Final = 600.0  # seconds of one command
+FROM_HUB_PAIRS: Final = 5  # without a bound, and slow
+_LIMIT: Final = 1200.0  # seconds of one command
+
+# Round trip in seconds → bounds against `nix copy` and `nix-store --realise`, both from nginx.
+DEEP_BOUNDS: Final = {
+    0.0: (Bound(Kind.AT_MOST, 1.15), Bound(Kind.AT_MOST, 1.15)),
+    0.02: (Bound(Kind.FASTER, 25), Bound(Kind.FASTER, 2.5)),
+    0.1: (Bound(Kind.FASTER, 80), Bound(Kind.FASTER, 6)),
+}
+TOLD: Final = Bound(Kind.FASTER)
 
 
 @dataclass
 class Bench:
-    """What all rows share; `address` is where the hub is reached now, `files` a directory cache."""
+    """A hub and a directory cache with one closure, and how each of them is reached now."""
 
     place: Place
     closure: Closure
     tenant: Tenant
-    key: PublicKey
+    hub: QuietHub
+    files: Path
     token: str  # resolve-only
+    key: PublicKey
     address: str = ""
-    files: str = ""
+    peer: str = ""
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def at(self, trip: float) -> Iterator[None]:
+        """Hub and nginx behind lines of a round trip; with none there is nothing between."""
+        with ExitStack() as stack:
+            peer = stack.enter_context(nginx(self.place.new("nginx"), self.files))
+            if peer is None:
+                raise SystemExit("nginx is what this is compared with, and can't be had here")
+            line, other = (stack.enter_context(Line(trip)) for _ in range(2))
+            line.target, other.target = int(self.hub.listen.rpartition(":")[2]), peer.port
+            self.address, self.peer = (line.url, other.url) if trip else (self.hub.url, peer.url)
+            self.hub.options = ("--public-url", self.address)
+            self.hub.stop()
+            self.hub.start()
+            yield
 
     def piste(self, person: Person) -> float:
-        link = person.folder / "result"
-        argv = ["piste", "fetch", REFERENCE, str(link), "--json"]
+        argv = ["piste", "fetch", REFERENCE, str(person.folder / "result"), "--json"]
         seconds, printed = self._run(person, argv)
         self.steps = json.loads(printed)["seconds"]
         return seconds
 
-    def copy(self, person: Person) -> float:
-        return self._copy(person, f"{self.address}/cache/{self.tenant.name}")
+    def copy(self, url: str, person: Person) -> float:
+        return self._run(person, ["nix", "copy", "--from", url, "--to", person.store, self.closure.top])[0]
 
-    def realise(self, person: Person) -> float:
-        return self._realise(person, f"{self.address}/cache/{self.tenant.name}")
+    def realise(self, url: str, person: Person) -> float:
+        argv = ["nix-store", "--realise", self.closure.top, "--option", "substituters", url]
+        return self._run(person, argv)[0]
 
-    def copy_files(self, person: Person) -> float:
-        return self._copy(person, self.files)
+    def side(self, name: str, step: Callable[[Person], float]) -> Side:
+        return Side(name, partial(self._once, step))
 
-    def realise_files(self, person: Person) -> float:
-        return self._realise(person, self.files)
-
-    def once(self, step: Callable[[Person], float]) -> float:
+    def _once(self, step: Callable[[Person], float]) -> float:
         """One step in an empty store, which has to hold all of the closure afterwards."""
         with self.place.person() as person:
             person.hub, person.token = self.address, self.token
@@ -69,97 +97,80 @@ class Bench:
                 raise SystemExit(f"{len(held)} paths came of {len(self.closure.members)}")
         return seconds
 
-    def _copy(self, person: Person, url: str) -> float:
-        return self._run(person, ["nix", "copy", "--from", url, "--to", person.store, self.closure.top])[0]
-
-    def _realise(self, person: Person, url: str) -> float:
-        argv = ["nix-store", "--realise", self.closure.top, "--option", "substituters", url]
-        return self._run(person, argv)[0]
-
     def _run(self, person: Person, argv: list[str]) -> tuple[float, str]:
         printed: list[str] = []
         seconds = timed(lambda: printed.append(check(person.run(*argv, timeout=_LIMIT), argv)))
         return seconds, printed[0]
 
 
-def publish(bench: Bench) -> None:
-    """The closure as a release of the hub, by piste itself, and as a directory cache, by Nix."""
-    with bench.place.person(bench.tenant) as publisher:
-        plant(publisher, bench.closure)
-        flake = write_flake(publisher, bench.closure)
-        publisher.succeed("publish", str(flake), "--name", bench.tenant.name, "--version", "1.0.0")
-    # Stock Nix gets the directory cache signed, so from the hub.
-    url = f"{bench.tenant.cache_url}"
-    with bench.place.person(bench.tenant) as copier:
-        files = f"file://{bench.place.folder}/files?compression=zstd"
-        for argv in (
-            ["nix", "copy", "--from", url, "--to", copier.store, bench.closure.top],
-            ["nix", "copy", "--from", copier.store, "--to", files, bench.closure.top],
-        ):
-            check(copier.run(*argv, timeout=_LIMIT), argv)
+@contextmanager
+def bench_of(shape: Shape, *, on_disk: bool = False) -> Iterator[Bench]:
+    closure = make_closure(shape)
+    with scratch(on_disk=on_disk) as place, place.hub() as hub:
+        tenant = acme(hub)
+        publish_by_piste(place, tenant, closure)
+        files = save_as_files(place, tenant, closure)
+        token = tenant.resolve_only("1", ATTRIBUTE)
+        yield Bench(place, closure, tenant, hub, files, token, tenant.key)
 
 
-def measure(bench: Bench, hub: QuietHub, round_trips: tuple[float, ...], most: int) -> None:
-    """One table for each round trip."""
-    with ExitStack() as stack:
-        peer = stack.enter_context(nginx(bench.place.new("nginx"), bench.place.folder / "files"))
-        line = stack.enter_context(Line())
-        files_line = stack.enter_context(Line())
-        line.target = int(hub.listen.rpartition(":")[2])
-        for trip in round_trips:
-            # With no round trip there is nothing between them.
-            line.round_trip = files_line.round_trip = trip
-            bench.address = line.url if trip else hub.url
-            hub.options = ("--public-url", bench.address)
-            hub.stop()
-            hub.start()
-            if peer is not None:
-                files_line.target = peer.port
-                bench.files = files_line.url if trip else peer.url
-            measure_at(bench, hub, trip, most)
+def deep(report: Report, chosen: Options, bench: Bench, title: str, *, from_hub: bool) -> None:
+    """All round trips of the options; stock Nix from nginx, and from the hub."""
+    ours = bench.side("piste fetch", bench.piste)
+    for trip, (than_copy, than_realise) in DEEP_BOUNDS.items():
+        condition = f"{trip * 1000:.0f} ms"
+        if not chosen.wants(f"{title}: {condition}"):
+            continue
+        with bench.at(trip):
+            cache = f"{bench.address}/cache/{bench.tenant.name}"
+            rows = [
+                ("nix copy, nginx", partial(bench.copy, bench.peer), than_copy, chosen.pairs),
+                (
+                    "nix-store --realise, nginx",
+                    partial(bench.realise, bench.peer),
+                    than_realise,
+                    chosen.pairs,
+                ),
+            ]
+            if from_hub:
+                few = min(chosen.pairs, FROM_HUB_PAIRS)
+                rows += [
+                    ("nix copy, hub", partial(bench.copy, cache), TOLD, few),
+                    ("nix-store --realise, hub", partial(bench.realise, cache), TOLD, few),
+                ]
+            for name, step, bound, pairs in rows:
+                theirs = bench.side(name, step)
+                report.add(compare(ours, theirs, bound, condition=condition, pairs=pairs))
+        shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in bench.steps.items())
+        print(f"The steps of the last `piste fetch`, in seconds: {shown}\n", flush=True)
 
 
-def measure_at(bench: Bench, hub: QuietHub, trip: float, most: int) -> None:
-    steps = [("piste fetch", bench.piste), ("nix copy --from hub", bench.copy)]
-    steps.append(("nix-store --realise, hub", bench.realise))
-    if bench.files:
-        steps += [("nix copy --from nginx", bench.copy_files)]
-        steps += [("nix-store --realise, nginx", bench.realise_files)]
-    found: dict[str, Times] = {}
-    requests: Counter[str] = Counter()
-    for name, step in steps:
-        before = hub.requests()
-        found[name] = repeat(partial(bench.once, step), most)
-        requests[name] = (hub.requests() - before) // len(found[name].seconds)
-    base = found["piste fetch"].median
-    rows = [("", "seconds (min / median)", "runs", "ratio", "requests to the hub")]
-    for name, times in found.items():
-        count = str(len(times.seconds))
-        rows.append((name, str(times), count, f"{times.median / base:.1f}", str(requests[name] or "-")))
-    print(f"Round trip {trip * 1000:.0f} ms, {load()}")
-    print_table(rows)
-    shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in bench.steps.items())
-    print(f"The steps of the last `piste fetch`, in seconds: {shown}\n", flush=True)
+def wide(report: Report, chosen: Options, bench: Bench) -> None:
+    """Against what needs no network at all."""
+    with bench.at(0.02):
+        theirs = bench.side("nix copy, local files", partial(bench.copy, f"file://{bench.files}"))
+        ours = bench.side("piste fetch", bench.piste)
+        bound = Bound(Kind.AT_MOST, 1.6)
+        report.add(compare(ours, theirs, bound, condition="20 ms", pairs=chosen.pairs))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the paths, and fewer repetitions")
-    parser.add_argument("--round-trips", help="in ms, separated by commas; else 0, 20 and 100")
-    options = parser.parse_args()
-    round_trips: tuple[float, ...] = ROUND_TRIPS
-    if options.round_trips:
-        round_trips = tuple(float(part) / 1000 for part in options.round_trips.split(","))
-    closure = make_closure(10 if options.quick else 50)
-    with scratch() as place, place.hub() as hub:
-        print(f"Fetching {closure}; stores and the hub's data are on {place.kind}.")
-        print_conditions(version_of(str(PISTE)))
-        speeds = [f"{throughput(trip):.0f} MB/s at {trip * 1000:.0f} ms" for trip in round_trips if trip]
-        print(f"The proxy that makes the round trips passes {', '.join(speeds) or '-'}.\n")
-        tenant = acme(hub)
-        bench = Bench(place, closure, tenant, tenant.key, tenant.resolve_only("1", ATTRIBUTE))
-        publish(bench)
-        measure(bench, hub, round_trips, 2 if options.quick else 5)
+    parser = argparse.ArgumentParser()
+    chosen = options(__doc__, parser)
+    line = ", ".join(f"{throughput(trip):.0f} MB/s at {trip * 1000:.0f} ms" for trip in DEEP_BOUNDS if trip)
+    report = Report("fetch", "A release into an empty store.", chosen, **{"the line passes": line})
+    for on_disk in (False, True):
+        title = f"stores {'on a disk' if on_disk else 'in memory'}"
+        if not any(chosen.wants(f"{title}: {trip * 1000:.0f} ms") for trip in DEEP_BOUNDS):
+            continue
+        with bench_of(QUICK if chosen.quick else DEEP, on_disk=on_disk) as bench:
+            report.table(f"{bench.closure}, {title} ({bench.place.kind})")
+            deep(report, chosen, bench, title, from_hub=not on_disk)
+    if chosen.wants("wide"):
+        with bench_of(QUICK if chosen.quick else WIDE) as bench:
+            report.table(f"{bench.closure}, stores in memory ({bench.place.kind})")
+            wide(report, chosen, bench)
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 from functools import partial
 from typing import Any, Final
 
-from benchmarks._closure import Closure, make_closure, plant, write_flake
+from benchmarks._closure import DEEP, QUICK, Closure, make_closure, plant, write_flake
 from benchmarks._latency import Line
 from benchmarks._measure import Times, load, print_conditions, print_table, repeat, timed, version_of
 from benchmarks._place import Place, QuietHub, acme, scratch, trusting
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the paths, and fewer repetitions")
     options = parser.parse_args()
-    closure = make_closure(10 if options.quick else 50)
+    closure = make_closure(QUICK if options.quick else DEEP)
     with scratch() as place, place.person() as publisher:
         print(f"Publishing {closure}; the store and the hub's data are on {place.kind}.")
         print_conditions(version_of(str(PISTE)))
