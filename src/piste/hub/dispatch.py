@@ -165,6 +165,10 @@ class Dispatch:
                 found = await queries.organization_by_name(database, parameters["org"])
             case Scope.PROJECT:
                 found = await queries.project_by_name(database, parameters["org"], parameters["project"])
+            case Scope.RELEASE:
+                found = await queries.project_of_release(
+                    database, parameters["org"], parameters["project"], parameters["release"]
+                )
         if found is None:
             raise not_found()
         return found

@@ -43,6 +43,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "no-release-matches": 404,
     "output-not-available": 404,
     "project-ambiguous": 409,  # the credential should tell which project is meant, and does not
+    "release-deleted": 410,
     "release-yanked": 410,
     "visibility-differs": 409,
     # keys

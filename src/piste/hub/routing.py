@@ -19,12 +19,14 @@ from piste.hub.errors import HubError
 
 
 class Scope(StrEnum):
-    """How the resource of a request is found: from the segments `{org}` and `{project}`. NAMED: in the words
-    of another dialect, in a header or the body, where `hub/naming.py` finds it and asks the guard."""
+    """How the resource of a request is found: from the segments `{org}` and `{project}`. RELEASE: likewise,
+    but the project may be deleted if `{release}` was one of its releases. NAMED: in the words of another
+    dialect, in a header or the body, where `hub/naming.py` finds it and asks the guard."""
 
     HUB = "hub"
     ORGANIZATION = "organization"
     PROJECT = "project"
+    RELEASE = "release"
     NAMED = "named"
 
 

@@ -10,6 +10,10 @@ _PROJECT = """SELECT p.id, p.organization, o.name AS organization_name, p.name, 
     FROM project p JOIN organization o ON o.id = p.organization"""
 _PROJECT_BY_NAME = " ".join([_PROJECT, "WHERE lower(o.name) = $1 AND lower(p.name) = $2"])
 _PROJECT_OF_ORGANIZATION = " ".join([_PROJECT, "WHERE o.id = $1 AND p.id = $2"])
+_PROJECT_OF_DELETED = """SELECT d.project AS id, d.organization, o.name AS organization_name,
+    d.project_name AS name, d.visibility, d.project_created_at AS created_at
+    FROM deleted_release d JOIN organization o ON o.id = d.organization
+    WHERE d.id = $3 AND lower(o.name) = $1 AND lower(d.project_name) = $2"""
 _PROJECTS_BY_ID = " ".join([_PROJECT, "WHERE p.id IN (SELECT value FROM json_each($1))"])
 
 _HOLDER = """SELECT t.id, t.kind, t.organization, t.person, t.project, t.requirement, t.attribute,
@@ -53,6 +57,18 @@ async def project_by_name(database: Database, organization: str, name: str) -> P
         return None
     row = await database.one(_PROJECT_BY_NAME, organization.lower(), name.lower())
     return None if row is None else decode(row, Project)
+
+
+async def project_of_release(
+    database: Database, organization: str, name: str, release: str
+) -> Project | None:
+    """By names as `project_by_name`, or the deleted project that had the release, as it was: another one may
+    have its name by now."""
+    project = await project_by_name(database, organization, name)
+    if not (valid_name(organization) and valid_name(name)):
+        return None
+    row = await database.one(_PROJECT_OF_DELETED, organization.lower(), name.lower(), release)
+    return project if row is None else decode(row, Project)
 
 
 async def project_of_organization(database: Database, organization: str, project: str) -> Project | None:

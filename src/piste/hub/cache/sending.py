@@ -11,7 +11,7 @@ from piste.hub.access.records import Actor, Kind
 from piste.hub.cache.rules import UnsatisfiableError, accepts_zstd, parse_range
 from piste.hub.errors import not_found
 from piste.hub.services import Services
-from piste.hub.storage.base import Objects, Redirect
+from piste.hub.storage.base import LocalFile, Objects, Redirect
 from piste.lib.zstd import zstd
 
 YEAR = 31_536_000
@@ -26,21 +26,29 @@ def immutable(actor: Actor) -> str:
 
 
 async def send_object(
-    request: Request, objects: Objects, key: str, *, media_type: str, etag: str, headers: Mapping[str, str]
+    request: Request,
+    objects: Objects,
+    key: str,
+    *,
+    media_type: str,
+    etag: str,
+    headers: Mapping[str, str],
+    by_hub: bool = False,
 ) -> Response:
-    """An object that the caller may read. `etag` is without quotes."""
+    """An object that the caller may read. `etag` is without quotes. `by_hub`: the client is never sent to
+    where it would get the object itself, for what needs these headers with the bytes."""
     quoted = f'"{etag}"'
     common = {"ETag": quoted, "Accept-Ranges": "bytes", **headers}
     if matches(request.headers.get("if-none-match"), quoted):
         return Response(status_code=304, headers=common)
     location = await objects.locate(key)
-    if location is None:
-        raise not_found()
-    if isinstance(location, Redirect):
+    if isinstance(location, Redirect) and not by_hub:
         return Response(
             status_code=307, headers={**headers, "Cache-Control": "no-store", "Location": location.url}
         )
-    size = location.size
+    size = location.size if isinstance(location, LocalFile) else await objects.size(key)
+    if location is None or size is None:
+        raise not_found()
     wanted = request.headers.get("range")
     if request.headers.get("if-range", quoted) != quoted:
         wanted = None

@@ -78,7 +78,7 @@ async def delete(services: Services, project: Project) -> None:
     """The project, its releases, and what it says of paths; bytes that nothing needs are collected later."""
     async with services.database.transaction() as connection:
         await services.revocations.add_project(connection, project.id)
-        await queries.delete_project(connection, project.id)
+        await queries.delete_project(connection, project.id, services.clock())
 
 
 def _shown(project: Project, latest: Row | None) -> wire.Project:

@@ -52,9 +52,28 @@ async def set_visibility(connection: Connection, project: str, visibility: str) 
     await connection.run("UPDATE project SET visibility = $2 WHERE id = $1", project, visibility)
 
 
-async def delete_project(connection: Connection, project: str) -> None:
-    """With all that it says; bytes stay until they are collected."""
+async def delete_project(connection: Connection, project: str, now: int) -> None:
+    """With all that it says, but for the names of its releases; bytes stay until they are collected."""
+    await connection.run(
+        """INSERT INTO deleted_release (id, project, project_name, organization, visibility, version,
+               project_created_at, deleted_at)
+           SELECT r.id, p.id, p.name, p.organization, p.visibility, r.version, p.created_at, $2
+           FROM release r JOIN project p ON p.id = r.project WHERE p.id = $1""",
+        project,
+        now,
+    )
     await connection.run("DELETE FROM project WHERE id = $1", project)
+
+
+async def was_deleted(database: Database, project: str, release: str, version: str) -> bool:
+    """Whether a project that is deleted had this release."""
+    row = await database.one(
+        "SELECT 1 AS there FROM deleted_release WHERE id = $2 AND project = $1 AND version = $3",
+        project,
+        release,
+        version,
+    )
+    return row is not None
 
 
 async def latest_releases(database: Database, projects: Sequence[str]) -> dict[str, Row]:

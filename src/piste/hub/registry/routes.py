@@ -1,20 +1,16 @@
-"""Projects, releases and sources over HTTP. Decides nothing.
-
-What publishers wrote is never shown as a page of this hub: sources are attachments in a sandbox.
-"""
+"""Projects, releases and sources over HTTP. Decides nothing."""
 
 from typing import Final
 
 from starlette.responses import Response
 
 from piste.hub.access.records import Permission
-from piste.hub.cache.sending import immutable, send_object
-from piste.hub.errors import not_found
 from piste.hub.http import json_response, read_json
 from piste.hub.registry import projects, queries, rules
 from piste.hub.registry.choosing import choose, exactly, matching, parse_requirement
 from piste.hub.registry.details import as_release, release_details
-from piste.hub.registry.records import ReleaseRow, source_key
+from piste.hub.registry.records import ReleaseRow
+from piste.hub.registry.sources import send_source
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.hub.trail import note
@@ -22,7 +18,6 @@ from piste.wire import releases as wire
 
 _BASE: Final = "/api/v1/projects/{org}/{project}"
 _ONE: Final = _BASE + "/releases/{requirement}"
-_PINNED: Final = "/f/pinned/{org}/{project}/{version}/{release}/source.tar.gz"
 _P = Permission
 
 
@@ -43,8 +38,6 @@ def routes(services: Services) -> list[Route]:
         Route("GET", _ONE + "/source", _P.PROJECT_SOURCE, Scope.PROJECT, source.of_release),
         Route("PUT", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.yank),
         Route("DELETE", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.unyank),
-        Route("GET", "/f/{org}/{project}/{requirement}", _P.PROJECT_SOURCE, Scope.PROJECT, source.locked),
-        Route("GET", _PINNED, _P.PROJECT_SOURCE, Scope.PROJECT, source.pinned),
     ]
 
 
@@ -136,40 +129,4 @@ class _Sources:
         requirement = parse_requirement(exchange.parameters["requirement"])
         row = await choose(self._services.database, exchange.project, requirement, yanked=True)
         # Tomorrow the same range may mean another release.
-        return await self._send(exchange, row, "no-cache")
-
-    async def locked(self, exchange: Exchange) -> Response:
-        """An input of a flake: on to the address that never changes."""
-        requirement = parse_requirement(exchange.parameters["requirement"])
-        row = await choose(self._services.database, exchange.project, requirement)
-        public_url = self._services.settings.public_url
-        headers = {
-            "Location": rules.pinned_url(public_url, exchange.project, row),
-            "Link": rules.immutable_link(public_url, exchange.project, row),
-            "Cache-Control": "no-cache",
-        }
-        return Response(status_code=307, headers=headers)
-
-    async def pinned(self, exchange: Exchange) -> Response:
-        project, asked = exchange.project, exchange.parameters
-        row = await queries.release_by_id(self._services.database, project.id, asked["release"])
-        if row is None or row.version != asked["version"]:
-            raise not_found()
-        return await self._send(exchange, row, immutable(exchange.actor))
-
-    async def _send(self, exchange: Exchange, row: ReleaseRow, caching: str) -> Response:
-        services, project = self._services, exchange.project
-        return await send_object(
-            exchange.request,
-            services.objects,
-            source_key(row.source),
-            media_type="application/gzip",
-            # Nix keeps the old lock for an unchanged ETag, so it has to differ for each release.
-            etag=row.id,
-            headers={
-                "Cache-Control": caching,
-                "Link": rules.immutable_link(services.settings.public_url, project, row),
-                "Content-Disposition": f'attachment; filename="{project.name}-{row.version}.tar.gz"',
-                "Content-Security-Policy": "default-src 'none'; sandbox",
-            },
-        )
+        return await send_source(self._services, exchange.request, exchange.project, row, caching="no-cache")
