@@ -96,6 +96,7 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "digest": acme.resolve("1").json()["manifest"].removeprefix("sha256:"),
         "drv": LOG,
         "publication": acme.open(VERSION, visibility, stage=STAGE).opened["id"],
+        "push": "018f0000-0000-7000-8000-000000000003",
         "person": "ada",
         "token": "018f0000-0000-7000-8000-000000000001",
         "rule": "018f0000-0000-7000-8000-000000000002",

@@ -29,6 +29,7 @@ from piste.hub.organizations import routes as organization_routes
 from piste.hub.plan import routes as plan_routes
 from piste.hub.publish import routes as publish_routes
 from piste.hub.publish.opening import expire
+from piste.hub.pushes import routes as push_routes
 from piste.hub.registry import routes as registry_routes
 from piste.hub.requests import Message, Receive
 from piste.hub.resolve import routes as resolve_routes
@@ -71,6 +72,7 @@ def routes(services: Services) -> list[Route]:
         *identity_routes.routes(services),
         *cache_routes.routes(services),
         *publish_routes.routes(services),
+        *push_routes.routes(services),
         *registry_routes.routes(services),
         *resolve_routes.routes(services),
         *plan_routes.routes(services),

@@ -59,6 +59,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "output-incomplete": 409,  # paths of its closure are missing
     "path-conflict": 409,  # the organization holds other content under this path
     "publication-closed": 409,
+    "push-incomplete": 409,  # paths that it declares, or refers to, are missing
     "signing-key-missing": 409,  # the hub can't sign for this organization
     "signing-key-unknown": 422,
     "undeclared-reference": 422,

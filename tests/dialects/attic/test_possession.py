@@ -7,7 +7,7 @@ import pytest
 
 from tests.dialects.attic.exchanges import Client
 from tests.hub.publishing import Acme, stored_files
-from tests.running.closures import Member, member
+from tests.running.closures import Member, member, new_path
 
 
 def client_of(acme: Acme) -> Client:
@@ -81,6 +81,21 @@ def test_other_content_of_a_path_is_a_conflict(client: Client) -> None:
     assert client.upload(first).status == 200
     reply = client.upload(first_again)
     assert (reply.status, reply.json()["error"]) == (409, "PathConflict")
+
+
+def test_a_circle_of_references_is_no_closure(client: Client, acme: Acme) -> None:
+    first, second = new_path("first", "circle"), new_path("second", "circle")
+    circle = [
+        Member(first, member("first", 1, os.urandom(8), [second]).nar, (second,)),
+        Member(second, member("second", 1, os.urandom(8), [first]).nar, (first,)),
+    ]
+    filling = acme.open("1.0.0")
+    filling.declare([], {"packages.x86_64-linux.round": circle[1]}, required=False)
+    filling.source()
+    assert filling.finish().status == 200
+    client.push(circle)
+    assert acme.resolve("1", "packages.x86_64-linux.round").ref == "output-not-available"
+    assert acme.ask("GET", f"{acme.base}/releases/1").status == 200
 
 
 @pytest.mark.parametrize("size", ["-1", "0", "x", "99999999999999999999999", "1e3"])

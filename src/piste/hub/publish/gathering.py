@@ -85,7 +85,8 @@ def check_required(
 def _check_no_circle(paths: Mapping[str, PathRecord]) -> None:
     """Also what no output reaches becomes the project's: a circle in it would never be found again."""
     try:
-        topological_order({name: path.references for name, path in paths.items()}, paths.keys())
+        among = {name: [each for each in path.references if each in paths] for name, path in paths.items()}
+        topological_order(among, paths.keys())
     except ClosureError as error:
         raise _circle(error) from error
 

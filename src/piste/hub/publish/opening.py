@@ -1,5 +1,7 @@
 """Opening a publication, joining one by its stage, and letting go of what was not finished."""
 
+from typing import Final
+
 import msgspec
 
 from piste.hub.access.queries import projects_by_id
@@ -8,13 +10,15 @@ from piste.hub.cache import queries as cache_queries
 from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
-from piste.hub.publish.records import FINISHED, OPEN, PublicationRow
+from piste.hub.publish.records import FINISHED, OPEN, PUSH, RELEASE, PublicationRow
 from piste.hub.services import Services
 from piste.hub.trail import note
 from piste.lib.clock import DAY
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
 from piste.wire.publication import OpenPublication, Publication
+
+_WORDS: Final = {RELEASE: "publication", PUSH: "push"}
 
 
 async def open_publication(
@@ -112,26 +116,32 @@ async def describe(services: Services, project: Project, row: PublicationRow) ->
     )
 
 
-async def find(services: Services, project: Project, actor: Actor, publication_id: str) -> PublicationRow:
+async def find(
+    services: Services, project: Project, actor: Actor, publication_id: str, *, kind: str = RELEASE
+) -> PublicationRow:
     """A publication of this project that has not expired, and that the actor may fill."""
     row = await queries.publication(services.database, project.id, publication_id)
-    if row is None:
+    if row is None or row.kind != kind:
         raise not_found()
-    if actor.session is not None and not await queries.is_of_session(
-        services.database, actor.token or "", row.id
-    ):
-        raise not_found()
-    if actor.trusted is not None and not await queries.is_of_identity(
-        services.database, actor.trusted.use, row.id
-    ):
+    # Whoever may write to the cache goes on with a push, whose identities change while it lasts.
+    if kind == RELEASE and not await _is_bound_to(services, actor, row):
         raise not_found()
     if row.expires_at <= services.clock():
         raise HubError(
             "publication-closed",
-            "This publication has expired; nothing of it was published.",
-            hint="Publish again.",
+            f"This {_WORDS[kind]} has expired; nothing of it was kept.",
+            hint="Begin it again.",
         )
     return row
+
+
+async def _is_bound_to(services: Services, actor: Actor, row: PublicationRow) -> bool:
+    """What a session or an identity fills is what it opened or joined."""
+    if actor.session is not None and not await queries.is_of_session(
+        services.database, actor.token or "", row.id
+    ):
+        return False
+    return actor.trusted is None or await queries.is_of_identity(services.database, actor.trusted.use, row.id)
 
 
 async def find_to_finish(
@@ -148,22 +158,21 @@ async def find_to_finish(
 
 
 async def find_open(
-    services: Services, project: Project, actor: Actor, publication_id: str
+    services: Services, project: Project, actor: Actor, publication_id: str, *, kind: str = RELEASE
 ) -> PublicationRow:
     """One that still takes something."""
-    row = await find(services, project, actor, publication_id)
+    row = await find(services, project, actor, publication_id, kind=kind)
     if row.state != OPEN:
-        raise HubError(
-            "publication-closed",
-            f"This publication is finished: version {row.version} is published.",
-            hint="Publish another version.",
-        )
+        done = f": version {row.version} is published" if kind == RELEASE else ""
+        raise HubError("publication-closed", f"This {_WORDS[kind]} is finished{done}.", hint="Begin another.")
     return row
 
 
-async def abandon(services: Services, project: Project, actor: Actor, publication_id: str) -> None:
+async def abandon(
+    services: Services, project: Project, actor: Actor, publication_id: str, *, kind: str = RELEASE
+) -> None:
     """Forget what was staged. NARs that nothing else needs go with the next collection."""
-    await find(services, project, actor, publication_id)
+    await find(services, project, actor, publication_id, kind=kind)
     async with services.database.transaction() as connection:
         await queries.delete_publication(connection, publication_id)
 

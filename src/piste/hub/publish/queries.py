@@ -7,7 +7,7 @@ from piste.hub.db.base import Connection, Database, Row, Value, decode
 from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
 
 _PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
-    source_license, created_at, expires_at, sequence FROM publication"""
+    source_license, created_at, expires_at, sequence, kind FROM publication"""
 _STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address,
     signatures, upstream, upstream_narinfo, state FROM staged_path"""
 
@@ -29,7 +29,7 @@ async def release_stage_name(connection: Connection, publication_id: str) -> Non
 async def add_publication(connection: Connection, row: PublicationRow, created_by: str | None) -> None:
     await connection.run(
         """INSERT INTO publication (id, project, stage, version, rolling, metadata, state, created_by,
-               created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+               created_at, expires_at, kind) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
         row.id,
         row.project,
         row.stage,
@@ -40,6 +40,7 @@ async def add_publication(connection: Connection, row: PublicationRow, created_b
         created_by,
         row.created_at,
         row.expires_at,
+        row.kind,
     )
 
 

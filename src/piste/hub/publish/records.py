@@ -5,6 +5,9 @@ import msgspec
 from piste.hub.cache.records import PathRecord
 from piste.wire.publication import Metadata
 
+RELEASE = "release"
+PUSH = "push"
+
 OPEN = "open"
 FINISHED = "finished"
 
@@ -29,6 +32,7 @@ class PublicationRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int
     sequence: int | None = None  # reserved, while its publisher signs
+    kind: str = RELEASE  # what it ends in
 
     @property
     def said(self) -> Metadata:

@@ -5,6 +5,8 @@ Found out when somebody asks for it. Its manifest is made then, and never change
 organization's publishers sign, it waits until one of them publishes the version again.
 """
 
+from contextlib import suppress
+
 import msgspec
 
 from piste.hub.access.records import Project
@@ -14,6 +16,7 @@ from piste.hub.registry import queries
 from piste.hub.registry.outputs import build_manifest, put_manifest, sign_statement, statement_text
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.services import Services
+from piste.nix.closure import ClosureError
 from piste.nix.store_path import StorePath
 
 
@@ -21,7 +24,8 @@ async def ensure_available(
     services: Services, project: Project, release: ReleaseRow, output: OutputRow
 ) -> OutputRow | int:
     """The output with its manifest, or how many paths of its closure are known to be missing; 0 where
-    only the signature of a publisher is.
+    only the signature of a publisher is. ClosureError for a circle, which clients that push in any order can
+    bring.
     """
     if output.manifest is not None:
         return output
@@ -29,7 +33,8 @@ async def ensure_available(
     paths, missing = await _closure(services, project, StorePath.parse(output.store_path).base_name)
     if missing or not keys:
         return missing
-    built = await services.workers.run(build_manifest, StorePath.parse(output.store_path).base_name, paths)
+    root = StorePath.parse(output.store_path).base_name
+    built = await services.workers.run(build_manifest, root, paths)
     await put_manifest(services.objects, built)
     text = statement_text(project, release.version, release.sequence, output, built.digest)
     signed = sign_statement(text, keys)
@@ -58,9 +63,10 @@ async def all_outputs(services: Services, project: Project, release: ReleaseRow)
     renewed: dict[str, OutputRow] = {}
     for row in waiting:
         if StorePath.parse(row.store_path).base_name in there:
-            now = await ensure_available(services, project, release, row)
-            if isinstance(now, OutputRow):
-                renewed[row.attribute] = now
+            with suppress(ClosureError):  # what one output holds must not hide the others
+                now = await ensure_available(services, project, release, row)
+                if isinstance(now, OutputRow):
+                    renewed[row.attribute] = now
     return [renewed.get(row.attribute, row) for row in rows]
 
 

@@ -15,6 +15,7 @@ from piste.hub.registry.choosing import choose, parse_requirement
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.resolve import rules
 from piste.hub.services import Services
+from piste.nix.closure import ClosureError
 from piste.nix.flake_ref import Reference, parse_attribute_path
 from piste.semver.requirement import strip_url_form
 from piste.wire.resolution import Resolution
@@ -46,7 +47,10 @@ async def _output(
         if output is None:
             others = [] if actor.kind is Kind.RESOLVE_ONLY else [row.attribute for row in recorded]
             raise rules.attribute_not_found(attribute, shown, others)
-    available = await ensure_available(services, project, release, output)
+    try:
+        available = await ensure_available(services, project, release, output)
+    except ClosureError as error:
+        raise rules.not_in_order(output.attribute, error) from error
     if isinstance(available, int):
         raise rules.not_available(output.attribute, shown, available)
     return available

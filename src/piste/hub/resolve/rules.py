@@ -61,3 +61,12 @@ def not_available(attribute: str, reference: str, missing: int) -> HubError:
         hint="Its publisher pushes the missing paths with `piste cache push` or `nix copy`.",
         context={"missing": str(missing)},
     )
+
+
+def not_in_order(attribute: str, error: Exception) -> HubError:
+    """The error for an output whose closure is a circle, as no store has it."""
+    return HubError(
+        "output-not-available",
+        f"The closure of {attribute} can't be put in order: {error}.",
+        hint="What was pushed to the project's cache is no closure of a store.",
+    )
