@@ -96,6 +96,7 @@ ROUTES = {
     f"GET {_ORGANIZATION}/keys": "belong",
     f"GET {_ORGANIZATION}/tokens": "manage",
     f"POST {_ORGANIZATION}/tokens": "manage",
+    f"POST {_ORGANIZATION}/tokens/batch": "manage",
     f"DELETE {_ORGANIZATION}/tokens/{{token}}": "manage",
     f"POST {_ORGANIZATION}/tokens/{{token}}/rotate": "manage",
     f"POST {_ORGANIZATION}/projects": "create",

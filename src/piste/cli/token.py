@@ -1,16 +1,18 @@
 """`piste token`: create, list, rotate and revoke tokens."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from piste.cli import show
+from piste.cli import show, token_table
 from piste.cli.arguments import parse_duration, parse_project, read_attribute
 from piste.cli.options import Hub, Json, TokenFile, connect
 from piste.client.api import HubClient
 from piste.lib.errors import PisteError, UsageError
 from piste.nix.flake_ref import format_attribute_path
-from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
+from piste.wire.tokens import CreatedToken, NewToken, NewTokens, RotateToken, Token
 
 app = App(
     name="token",
@@ -31,7 +33,7 @@ def create(
     *,
     kind: Annotated[Literal["user", "device", "resolve-only"], Parameter(help="What it may do.")],
     org: Org,
-    description: Annotated[str, Parameter(help="What it is for; shown in lists.")],
+    description: Annotated[str | None, Parameter(help="What it is for; shown in lists.")] = None,
     project: Annotated[
         str | None, Parameter(help="ORG/PROJECT that a resolve-only token is bound to.")
     ] = None,
@@ -42,6 +44,15 @@ def create(
         str | None, Parameter(help="How long it holds, such as 30d; else 90d, a resolve-only token a year.")
     ] = None,
     person: Annotated[str | None, Parameter(help="For whom a user token is; else for you.")] = None,
+    file: Annotated[
+        Path | None, Parameter(name="--from", help="Make one resolve-only token for each line of a table.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, Parameter(help="Write each token of --from to a file of its own there, 0600.")
+    ] = None,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Show which published versions it would allow, and make nothing.")
+    ] = False,
     hub: Hub = None,
     token_file: TokenFile = None,
     as_json: Json = False,
@@ -51,33 +62,110 @@ def create(
     `user` may what the person may; `device` reads the organization's projects and caches; `resolve-only`
     resolves one output of one project under one requirement, and reads that closure, nothing else.
 
+    A table for --from has names in its first line, of description, project, requirement, attribute,
+    min_version and expires, and one token a line, with commas or tabs; what it leaves out is taken from the
+    options. All of its tokens are made, or none.
+
     For example:
 
         piste token create --kind user --org acme --description CI --expires 90d
 
         piste token create --kind resolve-only --org acme --project acme/web \\
             --requirement 1 --attribute nixosConfigurations.web --description web-1
+
+        piste token create --kind resolve-only --org acme --project acme/web \\
+            --requirement 1 --from hosts.csv --output-dir tokens
     """
-    bound = {"--project": project, "--requirement": requirement, "--attribute": attribute}
-    if kind == "resolve-only":
-        absent = [name for name, value in bound.items() if value is None]
-        if absent:
-            raise UsageError("usage", f"A resolve-only token needs {', '.join(absent)}.")
-    elif given := [name for name, value in {**bound, "--min-version": min_version}.items() if value]:
-        raise UsageError("usage", f"{', '.join(given)} belong to resolve-only tokens.")
-    wanted = NewToken(
-        kind=kind,
+    said = token_table.Columns(
         description=description,
-        expires_in=parse_duration(expires) if expires else None,
-        person=person,
-        project=_project_of(org, project) if project else None,
+        project=project,
         requirement=requirement,
-        attribute=format_attribute_path(read_attribute(attribute)) if attribute else None,
-        minimum_version=min_version,
+        attribute=attribute,
+        min_version=min_version,
+        expires=expires,
     )
+    _check_options(kind, said, dry_run=dry_run, many=file is not None, folder=output_dir)
+    if file is not None:
+        made = token_table.read(file, said)
+        with connect(hub, token_file) as client:
+            _create_many(client, org, made, output_dir, dry_run=dry_run, as_json=as_json)
+        return
+    wanted = _wanted(kind, org, said, person)
     with connect(hub, token_file) as client:
-        made = client.create_token(org, wanted)
-    _show_created(made, as_json)
+        if kind == "resolve-only":
+            (planned,) = client.create_tokens(org, NewTokens([wanted], dry_run=True))
+            # Before there is a token: what it is about to open.
+            show.say(_allowance(planned))
+            if dry_run:
+                _show_planned([planned], as_json)
+                return
+        _show_created(client.create_token(org, wanted), as_json)
+
+
+def _check_options(
+    kind: str, said: token_table.Columns, *, dry_run: bool, many: bool, folder: Path | None
+) -> None:
+    """Which options belong together."""
+    bound = {"--project": said.project, "--requirement": said.requirement, "--attribute": said.attribute}
+    if kind != "resolve-only":
+        given = [name for name, value in {**bound, "--min-version": said.min_version}.items() if value]
+        given += [name for name, value in {"--from": many, "--dry-run": dry_run}.items() if value]
+        if given:
+            raise UsageError("usage", f"{', '.join(given)} belong to resolve-only tokens.")
+    elif not many and (absent := [name for name, value in bound.items() if value is None]):
+        raise UsageError("usage", f"A resolve-only token needs {', '.join(absent)}.")
+    if said.description is None and not many:
+        raise UsageError("usage", "A token needs a --description.")
+    if folder is not None and not many:
+        raise UsageError("usage", "--output-dir belongs to --from.")
+
+
+def _wanted(kind: str, org: str, said: token_table.Columns, person: str | None) -> NewToken:
+    return NewToken(
+        kind=kind,
+        description=said.description or "",
+        expires_in=parse_duration(said.expires) if said.expires else None,
+        person=person,
+        project=_project_of(org, said.project) if said.project else None,
+        requirement=said.requirement,
+        attribute=format_attribute_path(read_attribute(said.attribute)) if said.attribute else None,
+        minimum_version=said.min_version,
+    )
+
+
+def _create_many(
+    client: HubClient,
+    org: str,
+    lines: Sequence[token_table.Line],
+    folder: Path | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    wanted = [
+        token_table.at_line(line, lambda said: _wanted("resolve-only", org, said, None)) for line in lines
+    ]
+    place = token_table.Folder(folder, [each.description for each in wanted]) if folder is not None else None
+    try:
+        made = client.create_tokens(org, NewTokens(wanted, dry_run=dry_run))
+    except PisteError as error:
+        raise token_table.named(error, lines) from error
+    for each in made:
+        if not each.allowed_versions:
+            show.warn(f"{each.description}: {_allowance(each)}")
+    if dry_run:
+        _show_planned(made, as_json)
+        return
+    if place is not None:
+        try:
+            place.write({each.description: each.token for each in made})
+        except OSError as error:
+            for each in made:
+                client.revoke_token(org, each.id)
+            raise token_table.not_written(error) from error
+    for each in made:
+        show.event(_described(each, without_token=place is not None))
+    show.say(f"{len(made)} tokens are made" + (f", each in a file of {folder}." if place else "."))
 
 
 @app.command(name="list")
@@ -196,15 +284,40 @@ def _project_of(organization: str, text: str) -> str:
 
 def _show_created(made: CreatedToken, as_json: bool) -> None:
     if as_json:
-        names = ("id", "token", "kind", "organization", "project", "requirement", "attribute", "description")
-        more = ("expires_at", "minimum_version", "allowed_versions")
-        show.data({name: getattr(made, name) for name in (*names, *more)})
+        show.data(_described(made))
         return
     show.line(made.token)
     show.say(f"The token {made.id} is shown this once. It expires {show.moment(made.expires_at) or 'never'}.")
-    if made.kind == "resolve-only":
-        allowed = ", ".join(made.allowed_versions[:10]) or "none yet"
-        show.say(f"It reads {made.attribute}; published versions that it allows: {allowed}.")
+
+
+def _described(made: CreatedToken, *, without_token: bool = False) -> dict[str, object]:
+    names = ("id", "token", "kind", "organization", "project", "requirement", "attribute", "description")
+    more = ("expires_at", "minimum_version", "allowed_versions")
+    return {name: getattr(made, name) for name in (*names, *more) if not (without_token and name == "token")}
+
+
+def _show_planned(planned: Sequence[CreatedToken], as_json: bool) -> None:
+    if as_json:
+        for each in planned:
+            described = _described(each, without_token=True)
+            del described["id"]
+            show.event(described)
+        return
+    rows = [
+        (
+            each.description,
+            _binding(each.project, each.requirement, each.attribute),
+            show.moment(each.expires_at),
+            ", ".join(each.allowed_versions),
+        )
+        for each in planned
+    ]
+    show.table(("description", "for", "expires", "allowed versions"), rows)
+
+
+def _allowance(made: CreatedToken) -> str:
+    allowed = ", ".join(made.allowed_versions[:10]) or "none yet"
+    return f"Published versions that {made.requirement} allows: {allowed}."
 
 
 def _binding(project: str | None, requirement: str | None, attribute: str | None) -> str | None:

@@ -31,7 +31,7 @@ from piste.wire.publication import (
 )
 from piste.wire.releases import NewProject, Project, ProjectChange, Release, ReleaseDetails, Yank
 from piste.wire.resolution import Resolution
-from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
+from piste.wire.tokens import CreatedToken, NewToken, NewTokens, RotateToken, Token
 
 _API = ("api", "v1")
 
@@ -90,6 +90,9 @@ class HubClient(HubConnection):
 
     def create_token(self, organization: str, token: NewToken) -> CreatedToken:
         return self.post(CreatedToken, token, *_API, "organizations", organization, "tokens")
+
+    def create_tokens(self, organization: str, tokens: NewTokens) -> list[CreatedToken]:
+        return self.post(list[CreatedToken], tokens, *_API, "organizations", organization, "tokens", "batch")
 
     def revoke_token(self, organization: str, token: str) -> None:
         self.delete(*_API, "organizations", organization, "tokens", token)

@@ -16,6 +16,14 @@ class NewToken(msgspec.Struct, frozen=True):
     minimum_version: str | None = None
 
 
+class NewTokens(msgspec.Struct, frozen=True):
+    """Resolve-only tokens of one organization that are made together, all or none. A dry run makes none: the
+    answer then has neither ids nor tokens, but tells which versions each would allow."""
+
+    tokens: list[NewToken]
+    dry_run: bool = False
+
+
 class RotateToken(msgspec.Struct, frozen=True):
     """A new token in place of one that goes on for `overlap` seconds, so that its holder can be given the new
     one. 0 ends the old one at once."""

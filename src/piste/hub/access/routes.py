@@ -1,16 +1,16 @@
 """HTTP for the caller's own status, and for tokens."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import Final
 
-import msgspec
 from starlette.responses import Response
 
-from piste.hub.access import queries, token_queries, token_rules
-from piste.hub.access.records import Kind, Permission, Project
+from piste.hub.access import creating, token_queries, token_rules
+from piste.hub.access.creating import Wanted
+from piste.hub.access.records import Kind, Permission
 from piste.hub.access.status import status_of
 from piste.hub.access.token_rules import TokenBounds
-from piste.hub.access.token_text import hash_token, make_token
 from piste.hub.db.base import Connection, Row
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, read_json
@@ -18,11 +18,10 @@ from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.hub.trail import note
 from piste.lib.clock import SECOND
-from piste.lib.identifiers import new_id
-from piste.nix.flake_ref import FlakeRefError, parse_project
-from piste.wire.tokens import CreatedToken, NewToken, RotateToken, Token
+from piste.wire.tokens import CreatedToken, NewToken, NewTokens, RotateToken, Token
 
 _TOKENS = "/api/v1/organizations/{org}/tokens"
+BATCH_LIMIT: Final = 8 << 20
 
 
 def routes(services: Services) -> list[Route]:
@@ -31,6 +30,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", "/api/v1/status", Permission.STATUS, Scope.HUB, partial(_status, services)),
         Route("GET", _TOKENS, manage, one, partial(_list, services)),
         Route("POST", _TOKENS, manage, one, partial(_create, services)),
+        Route("POST", _TOKENS + "/batch", manage, one, partial(_create_many, services), BATCH_LIMIT),
         Route("DELETE", _TOKENS + "/{token}", manage, one, partial(_revoke, services)),
         Route("POST", _TOKENS + "/{token}/rotate", manage, one, partial(_rotate, services)),
     ]
@@ -48,82 +48,38 @@ async def _list(services: Services, exchange: Exchange) -> Response:
 async def _create(services: Services, exchange: Exchange) -> Response:
     asked = await read_json(exchange, NewToken)
     kind = token_rules.check_kind(asked)
-    new = _New(kind, asked.description, token_rules.lifetime(kind, asked.expires_in))
+    wanted = Wanted(kind, asked.description, token_rules.lifetime(kind, asked.expires_in))
     if kind is Kind.USER:
         person = await _person(services, exchange, asked)
-        created = await _add(services, exchange, replace(new, person=person))
-        return _shown_once(created)
+        return _shown_once(await _add(services, exchange, replace(wanted, person=person)))
     services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
     if kind is Kind.DEVICE:
-        return _shown_once(await _add(services, exchange, new))
-    bounds = token_rules.check_bounds(asked)
-    project = await _project(services, exchange, asked.project or "")
-    bound = replace(new, project=project.id, project_name=project.name, bounds=bounds)
-    created = await _add(services, exchange, bound)
-    return _shown_once(await _with_versions(services, created, project.id, bounds))
+        return _shown_once(await _add(services, exchange, wanted))
+    wanted = await creating.resolve_only(services, exchange.organization, asked, {})
+    created = await _add(services, exchange, wanted)
+    return _shown_once(await creating.with_versions(services, created, wanted))
 
 
-async def _with_versions(
-    services: Services, created: CreatedToken, project: str, bounds: TokenBounds
-) -> CreatedToken:
-    published = await token_queries.release_versions(services.database, project)
-    allowed = token_rules.allowed_versions(bounds, published)
-    return msgspec.structs.replace(created, allowed_versions=allowed)
+async def _create_many(services: Services, exchange: Exchange) -> Response:
+    services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
+    asked = await read_json(exchange, NewTokens)
+    created = await creating.make_many(services, exchange, asked)
+    return json_response(created, 200 if asked.dry_run else 201, {"Cache-Control": "no-store"})
 
 
 def _shown_once(created: CreatedToken) -> Response:
     return json_response(created, 201, {"Cache-Control": "no-store"})
 
 
-@dataclass(frozen=True)
-class _New:
-    """A token to be made."""
-
-    kind: Kind
-    description: str
-    seconds: int
-    person: str | None = None  # id
-    project: str | None = None  # id
-    project_name: str | None = None
-    bounds: TokenBounds | None = None
-
-
 async def _add(
-    services: Services, exchange: Exchange, new: _New, *, replaces: Row | None = None, overlap: int = 0
+    services: Services, exchange: Exchange, wanted: Wanted, *, replaces: Row | None = None, overlap: int = 0
 ) -> CreatedToken:
-    """Make the token and its row, in place of another or not; the only place that knows its text."""
+    """Make the token, in place of another or not."""
     now = services.clock()
-    organization, bounds = exchange.organization, new.bounds
-    created = CreatedToken(
-        id=new_id(now),
-        token=make_token(new.kind),
-        kind=new.kind,
-        organization=organization.name,
-        project=new.project_name,
-        requirement=bounds.requirement if bounds else None,
-        attribute=bounds.attribute if bounds else None,
-        description=new.description,
-        expires_at=now + new.seconds * SECOND,
-        minimum_version=bounds.minimum_version if bounds else None,
-    )
-    row = token_queries.TokenRow(
-        id=created.id,
-        kind=new.kind,
-        hash=hash_token(created.token),
-        organization=organization.id,
-        person=new.person,
-        project=new.project,
-        requirement=created.requirement,
-        attribute=created.attribute,
-        minimum_version=created.minimum_version,
-        description=new.description,
-        created_by=exchange.actor.person,
-        created_at=now,
-        expires_at=created.expires_at,
-    )
+    created, row = creating.make(exchange, wanted, now)
     async with services.database.transaction() as connection:
         await token_queries.add_token(connection, row)
-        note(f"{new.kind} token {created.id}" + (f" in place of {replaces['id']}" if replaces else ""))
+        note(f"{wanted.kind} token {created.id}" + (f" in place of {replaces['id']}" if replaces else ""))
         if replaces is not None:
             await _replace(connection, replaces["id"], created.id, now + overlap * SECOND)
             if not overlap:
@@ -151,7 +107,7 @@ async def _rotate(services: Services, exchange: Exchange) -> Response:
     if kind is Kind.USER:
         await _check_may_rotate(services, exchange, row)
     as_before = (row["expires_at"] - row["created_at"]) // SECOND if row["expires_at"] else None
-    new = _New(
+    new = Wanted(
         kind,
         row["description"],
         token_rules.lifetime(kind, as_before if asked.expires_in is None else asked.expires_in),
@@ -165,7 +121,7 @@ async def _rotate(services: Services, exchange: Exchange) -> Response:
     bounds = TokenBounds(row["requirement"], row["attribute"], row["minimum_version"])
     new = replace(new, bounds=bounds)
     created = await _add(services, exchange, new, replaces=row, overlap=overlap)
-    return _shown_once(await _with_versions(services, created, row["project"], bounds))
+    return _shown_once(await creating.with_versions(services, created, new))
 
 
 async def _check_may_rotate(services: Services, exchange: Exchange, row: Row) -> None:
@@ -199,21 +155,6 @@ async def _person(services: Services, exchange: Exchange, asked: NewToken) -> st
     token_rules.check_may_act_for(actor, exchange.organization.id, found["role"], bool(found["superuser"]))
     person: str = found["id"]
     return person
-
-
-async def _project(services: Services, exchange: Exchange, text: str) -> Project:
-    """`PROJECT` or `ORG/PROJECT` of this organization."""
-    organization = exchange.organization.name
-    try:
-        named, name = parse_project(text) if "/" in text else (organization, text)
-    except FlakeRefError as error:
-        raise HubError("bad-name", f"{error}") from error
-    found = None
-    if named.lower() == organization.lower():
-        found = await queries.project_by_name(services.database, organization, name)
-    if found is None:
-        raise not_found()
-    return found
 
 
 async def _revoke(services: Services, exchange: Exchange) -> Response:

@@ -48,11 +48,15 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def add_token(connection: Connection, row: TokenRow) -> None:
-    await connection.run(
+    await add_tokens(connection, [row])
+
+
+async def add_tokens(connection: Connection, rows: Sequence[TokenRow]) -> None:
+    await connection.many(
         """INSERT INTO token (id, kind, hash, organization, person, project, requirement, attribute,
                minimum_version, description, created_by, created_at, expires_at)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
-        *msgspec.structs.astuple(row),
+        [msgspec.structs.astuple(row) for row in rows],
     )
 
 

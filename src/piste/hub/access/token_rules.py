@@ -17,6 +17,7 @@ DEFAULT_SECONDS: Final = {Kind.USER: 90 * _DAY, Kind.DEVICE: 365 * _DAY, Kind.RE
 _MAX_SECONDS: Final = 3660 * _DAY
 _MAX_DESCRIPTION: Final = 200
 _MAX_ALLOWED: Final = 20
+MAX_TOGETHER: Final = 5000
 # Shorter ones are as good as none: for half a minute a process may go by what it remembers.
 _MIN_OVERLAP: Final = 60
 _MAX_OVERLAP: Final = 90 * _DAY
