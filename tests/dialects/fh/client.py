@@ -7,8 +7,8 @@ constraint of `list versions` it encodes twice.
 import http.client
 import json
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
@@ -109,15 +109,16 @@ class Fh:
 
     base: str
     token: str | None = None
+    send: Callable[[str, bytes], Heard] = field(default=lambda host, request: exchange(host, request))
 
     def raw(self, target: str, accept: str = "application/json", token: str | None = None) -> Heard:
         """One GET, its target as it is written."""
         host = urlsplit(self.base).netloc
-        lines = [f"GET {target} HTTP/1.1"]
+        lines = [f"GET {target} HTTP/1.1", f"accept: {accept}", f"user-agent: {USER_AGENT}"]
         if token is not None:
             lines.append(f"authorization: Bearer {token}")
-        lines += [f"accept: {accept}", f"user-agent: {USER_AGENT}", f"host: {host}", "", ""]
-        return exchange(host, "\r\n".join(lines).encode())
+        lines += [f"host: {host}", "", ""]
+        return self.send(host, "\r\n".join(lines).encode())
 
     def get(self, *segments: str, query: str = "") -> Heard:
         target = "/" + "/".join(segments) + (f"?{query}" if query else "")
