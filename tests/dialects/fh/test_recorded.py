@@ -1,5 +1,5 @@
-"""What these tests send is to the byte what was recorded of the libraries that `fh` is made with: reqwest 0.11,
-url 2.5, urlencoding 2."""
+"""What these tests send is to the byte what was recorded of the libraries that `fh` is made with: reqwest
+0.11, url 2.5, urlencoding 2."""
 
 import http.client
 from collections.abc import Callable
