@@ -11,7 +11,7 @@ from piste.hub.errors import HubError
 from piste.hub.operations.bootstrap import make_admin_token
 from piste.hub.services import Services
 from tests.hub.conftest import RunWithServices
-from tests.hub.process import Answer, Hub, wait_for
+from tests.hub.process import Answer, Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE
 
@@ -34,9 +34,10 @@ def rotate(hub: Hub, organization: str, token: str, by: str | None = None, **fie
 
 
 def ends_within_a_second(ask: Callable[[], int], status: int = 401) -> None:
-    began = time.monotonic()
-    wait_for(lambda: ask() == status)
-    assert time.monotonic() - began < 2, "a second, and one more for a busy machine"
+    """Whatever begins one second after this has that status; busy machines answer as late as they like."""
+    acknowledged = time.monotonic()
+    while (began := time.monotonic()) and ask() != status:
+        assert began - acknowledged < 1.0
 
 
 def test_a_device_reads_its_organizations_projects_and_caches_and_changes_nothing(shared_hub: Hub) -> None:

@@ -7,6 +7,7 @@ database.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,8 +22,9 @@ from piste.lib.clock import SECOND, Clock
 
 REFRESH_SECONDS: Final = 0.3
 STALE_SECONDS: Final = 0.9
-# On PostgreSQL a number may become visible after a higher one: the last ones are read again each time.
-_OVERLAP: Final = 1000
+# On PostgreSQL a number may become visible after a higher one, by as long as its transaction takes, and one
+# transaction may add thousands: what came after the highest of half a minute ago is read again each time.
+_SETTLE_SECONDS: Final = 30.0
 # Clocks of two processes differ; a token made within this time after a revocation counts as made before.
 _SKEW: Final = 5 * SECOND
 
@@ -82,7 +84,7 @@ class Revocations:
         self._database = database
         self._clock = clock
         self._moments: dict[str, int] = {}
-        self._last_number = 0
+        self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])  # when, highest number
         self._refreshed = -STALE_SECONDS
 
     async def add_token(self, connection: Connection, token: str) -> None:
@@ -133,9 +135,13 @@ class Revocations:
     async def refresh(self) -> None:
         """Read what is new."""
         started = time.monotonic()
-        rows = await queries.revocations_after(self._database, self._last_number - _OVERLAP, self._horizon())
+        while len(self._seen) > 1 and started - self._seen[1][0] >= _SETTLE_SECONDS:
+            self._seen.popleft()
+        rows = await queries.revocations_after(self._database, self._seen[0][1], self._horizon())
         self._take(rows)
-        self._last_number = max([self._last_number, *(row["number"] for row in rows)])
+        highest = max([self._seen[-1][1], *(row["number"] for row in rows)])
+        if highest > self._seen[-1][1]:
+            self._seen.append((started, highest))
         self._refreshed = started
 
     async def watch(self) -> None:
