@@ -1,5 +1,6 @@
 """Single requests: what is repeated, what is not, and what people are told."""
 
+import io
 import socket
 from http.server import BaseHTTPRequestHandler
 
@@ -13,6 +14,7 @@ from piste.lib.retry import Backoff
 from piste.wire.publication import OpenPublication
 from tests.client.server import Misbehaving, answer, hang_up, serving
 
+DATA = bytes(range(256)) * 4096  # 1 MiB
 STATUS = b'{"logged_in":true,"user":"ada","kind":"user","organizations":["acme"],"expires_at":null}'
 
 
@@ -153,3 +155,67 @@ def test_without_a_token_a_refusal_hints_at_logging_in() -> None:
         client_of(server, token=None).status()
     assert "Authorization" not in server.seen[0][2]
     assert "piste login" in (caught.value.hint or "")
+
+
+def upload(server: Misbehaving, client: HubClient | None = None) -> bytes:
+    headers = {"Content-Length": str(len(DATA))}
+    return (client or client_of(server)).request(
+        "POST", ("x",), io.BytesIO(DATA), headers=headers, repeatable=True
+    )
+
+
+def body_of(handler: BaseHTTPRequestHandler) -> bytes:
+    return handler.rfile.read(int(handler.headers["Content-Length"]))
+
+
+def test_an_upload_that_breaks_off_is_sent_again_from_its_beginning() -> None:
+    bodies = []
+
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            handler.rfile.read(1000)
+            hang_up(handler)
+            return
+        bodies.append(body_of(handler))
+        answer(handler, 200, b"thanks")
+
+    with serving(behaviour) as server:
+        assert upload(server) == b"thanks"
+    assert (bodies, len(server.seen)) == ([DATA], 2)
+
+
+def test_an_upload_that_is_refused_is_not_sent_again() -> None:
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        body_of(handler)
+        answer(handler, 422, error_body("bad-nar"))
+
+    with serving(behaviour) as server, pytest.raises(PisteError) as caught:
+        upload(server)
+    assert (caught.value.ref, len(server.seen)) == ("bad-nar", 1)
+
+
+def test_an_identity_that_has_expired_is_replaced_in_the_middle() -> None:
+    fresh = iter(["second", "third"])
+
+    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
+        body_of(handler)
+        if handler.headers["Authorization"] == "Bearer first":
+            answer(handler, 401, error_body("identity-expired"))
+        else:
+            answer(handler, 200, b"thanks")
+
+    with serving(behaviour) as server:
+        client = client_of(server, None)
+        client.use_token("first", lambda: next(fresh))
+        assert upload(server, client) == b"thanks"
+        assert upload(server, client) == b"thanks"
+    assert [each[2]["Authorization"][7:] for each in server.seen] == ["first", "second", "second"]
+
+
+def test_a_credential_that_can_not_be_replaced_is_refused_once() -> None:
+    with serving(lambda handler, _: answer(handler, 401, error_body("credential-unknown"))) as server:
+        client = client_of(server, None)
+        client.use_token("first", lambda: "second")
+        with pytest.raises(AccessError):
+            client.status()
+    assert len(server.seen) == 2

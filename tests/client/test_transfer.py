@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from piste.client.transfer import FileConsumer, download, fetch_text, open_session, upload
+from piste.client.transfer import FileConsumer, download, fetch_text, open_session
 from piste.lib.errors import PisteError, UnreachableError
 from piste.lib.retry import Backoff
-from tests.client.server import Behaviour, Misbehaving, answer, hang_up, serving
+from tests.client.server import Misbehaving, answer, hang_up, serving
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 QUICK = Backoff(attempts=3, first=0.001)
@@ -107,41 +107,6 @@ def test_a_full_disk_is_not_taken_for_a_broken_network() -> None:
         asyncio.run(run(server))
     assert caught.value.errno == errno.ENOSPC
     assert len(server.seen) == 1
-
-
-def test_an_upload_that_breaks_off_is_sent_again_from_its_beginning() -> None:
-    bodies = []
-
-    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
-        if number == 1:
-            handler.rfile.read(1000)
-            hang_up(handler)
-            return
-        bodies.append(handler.rfile.read(int(handler.headers["Content-Length"])))
-        answer(handler, 200, b"thanks")
-
-    assert _upload(behaviour) == (b"thanks", 2)
-    assert bodies == [DATA]
-
-
-def test_an_upload_that_is_refused_is_not_sent_again() -> None:
-    def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
-        handler.rfile.read(int(handler.headers["Content-Length"]))
-        answer(handler, 422, b'{"error":{"ref":"bad-nar","message":"No."}}')
-
-    with pytest.raises(PisteError) as caught:
-        _upload(behaviour)
-    assert caught.value.ref == "bad-nar"
-
-
-def _upload(behaviour: Behaviour) -> tuple[bytes, int]:
-    async def run(server: Misbehaving) -> bytes:
-        async with open_session(secure=False) as session:
-            file = io.BytesIO(DATA)
-            return await upload(session, "POST", server.url, file, len(DATA), headers={})
-
-    with serving(behaviour) as server:
-        return asyncio.run(run(server)), len(server.seen)
 
 
 def test_a_narinfo_that_is_not_there_is_none() -> None:

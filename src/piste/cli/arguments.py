@@ -1,6 +1,7 @@
 """Reading what people type: `ORG/PROJECT`, references, durations. Mistakes are usage errors that teach."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 from piste.lib.errors import UsageError
@@ -12,7 +13,9 @@ from piste.nix.flake_ref import (
     parse_attribute_path,
     parse_reference,
 )
+from piste.nix.store_path import STORE_DIR, StorePath, StorePathError
 
+_LINKS: Final = 40  # as many as Linux itself follows
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
@@ -67,3 +70,23 @@ def parse_duration(text: str) -> int:
             "bad-duration", f"{text!r} is not a length of time.", hint="For example 90d, 12h or 30m."
         )
     return int(found[1]) * _UNITS[found[2]]
+
+
+def read_store_path(text: str) -> StorePath:
+    """A store path, something within one, or a link to one such as `./result`."""
+    place = text
+    for _ in range(_LINKS):
+        if place.startswith(f"{STORE_DIR}/"):
+            break
+        try:
+            place = str(Path(place).parent / Path(place).readlink())
+        except OSError:
+            break
+    try:
+        return StorePath.parse("/".join(place.split("/")[:4]))
+    except StorePathError as error:
+        raise UsageError(
+            "bad-path",
+            f"{text!r} is neither a store path nor a link to one.",
+            hint="For example ./result, which `nix build` leaves, or what `nix path-info` prints.",
+        ) from error

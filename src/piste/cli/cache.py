@@ -1,20 +1,18 @@
 """`piste cache`: put paths into a project's cache, and look at what it holds of one."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from piste.cli import show
-from piste.cli.arguments import parse_project
+from piste.cli.arguments import parse_project, read_store_path
 from piste.cli.options import Hub, Json, StoreUrl, TokenFile, connect, open_store
 from piste.client.address import segments
-from piste.client.credentials import find_credential
-from piste.lib.errors import AccessError, PisteError, UsageError
+from piste.lib.errors import PisteError, UsageError
 from piste.nix.narinfo import NarInfo, NarInfoError, parse_narinfo
 from piste.nix.store_path import StorePath, StorePathError
-from piste.nixcmd.copy import copy_to
-from piste.publisher.signing import read_signing_keys
 
 app = App(
     name="cache",
@@ -32,60 +30,54 @@ def push(
     *paths: Annotated[str, Parameter(name="PATH", help="Store paths, or links to them.")],
     name: Annotated[str, Parameter(help="ORG/PROJECT.")],
     signing_key_file: Annotated[
-        Path | None,
+        tuple[Path, ...],
         Parameter(
-            help="File with a secret key, where the organization does not leave its keys with the hub."
+            negative="",
+            help="File with a secret key, where the organization does not leave its keys with the hub.",
         ),
-    ] = None,
+    ] = (),
+    connections: Annotated[
+        int, Parameter(help="Uploads at the same time.", validator=validators.Number(gte=1, lte=32))
+    ] = 4,
     hub: Hub = None,
     token_file: TokenFile = None,
     store: StoreUrl = "auto",
     as_json: Json = False,
 ) -> None:
-    """Push store paths with their closures, apart from any release, as `nix copy` does.
+    """Push store paths with their closures, apart from any release.
+
+    What the cache has is not sent again, and what an upstream of the organization has is left there. The
+    paths join the cache all at once, or not at all.
 
     For example:
 
         piste cache push /nix/store/…-tool --name acme/web
     """
+    from piste.nixcmd.daemon import Daemon
+    from piste.publisher.push import PushWish
+    from piste.publisher.push import push as push_paths
+    from piste.publisher.sign_in import sign_in_to_push
+    from piste.publisher.signing import read_signing_keys
+
     organization, project = parse_project(name)
     if not paths:
         raise UsageError("usage", "No path was given.")
-    for path in paths:
-        _check_path(path)
-    credential = find_credential(hub, token_file)
-    if credential.token is None:
-        raise AccessError("credential-missing", "Pushing needs a token.", hint="Run `piste login`.")
-    url = credential.hub + segments("cache", organization, project)
-    if signing_key_file is not None:
-        read_signing_keys([signing_key_file], show.warn)  # says what is wrong with it before Nix does
-    copy_to(
-        open_store(store),
-        url,
-        paths,
-        credential.token,
-        signing_key_file=signing_key_file,
-        on_line=show.say,
-    )
+    roots = tuple(dict.fromkeys(read_store_path(path) for path in paths))
+    keys = read_signing_keys(signing_key_file, show.warn)
+    wish = PushWish(organization, project, roots, connections, keys)
+    with connect(hub, token_file) as client:
+        sign_in_to_push(client)
+        with Daemon(open_store(store)) as daemon:
+            pushed = push_paths(client, daemon, wish, show.progress())
+        url = client.url + segments("cache", organization, project)
     if as_json:
-        show.data({"cache_url": url, "paths": list(paths)})
-    else:
-        show.say(f"{name} holds {', '.join(paths)}.")
-
-
-def _check_path(text: str) -> None:
-    """Nix would take anything else for a flake."""
-    if Path(text).is_symlink():
+        show.data({"cache_url": url, **asdict(pushed)})
         return
-    try:
-        # What lies within a store path names it, too.
-        StorePath.parse("/".join(text.split("/")[:4]))
-    except StorePathError as error:
-        raise UsageError(
-            "bad-path",
-            f"{text!r} is neither a store path nor a link to one.",
-            hint="For example ./result, which `nix build` leaves, or what `nix path-info` prints.",
-        ) from error
+    show.say(
+        f"{name}: pushed {pushed.paths_uploaded} paths ({show.size(pushed.bytes_uploaded)}); "
+        f"{pushed.paths_present} were there, {pushed.paths_pinned} are left to upstreams. "
+        f"{show.duration(sum(pushed.seconds.values()))}."
+    )
 
 
 @app.command

@@ -29,6 +29,7 @@ from piste.wire.publication import (
     Published,
     Unsigned,
 )
+from piste.wire.pushes import FinishedPush, LackingPaths, OpenedPush, WantedPaths
 from piste.wire.releases import NewProject, Project, ProjectChange, Release, ReleaseDetails, Yank
 from piste.wire.resolution import Resolution
 from piste.wire.tokens import CreatedToken, NewToken, NewTokens, RotateToken, Token
@@ -202,8 +203,39 @@ class HubClient(HubConnection):
     def abandon(self, publication: Publication) -> None:
         self.delete(*publication_path(publication))
 
+    # pushes
+
+    def lacking(self, organization: str, project: str, wanted: WantedPaths) -> LackingPaths:
+        """What a project's cache lacks of some paths. Changes nothing."""
+        path = (*_push_base(organization, project), "missing")
+        return self.post(LackingPaths, wanted, *path, repeatable=True)
+
+    def open_push(self, organization: str, project: str, declaration: Declaration) -> OpenedPush:
+        """Repeatable: one whose answer was lost expires."""
+        return self.post(OpenedPush, declaration, *_push_base(organization, project), repeatable=True)
+
+    def declare_more(self, organization: str, project: str, push: str, declaration: Declaration) -> Declared:
+        path = (*push_path(organization, project, push), "declarations")
+        return self.post(Declared, declaration, *path, repeatable=True)
+
+    def finish_push(self, organization: str, project: str, push: str) -> FinishedPush:
+        path = (*push_path(organization, project, push), "finish")
+        return self.decode(self.request("POST", path, b"", repeatable=True), FinishedPush)
+
+    def abandon_push(self, organization: str, project: str, push: str) -> None:
+        self.delete(*push_path(organization, project, push))
+
 
 def publication_path(publication: Publication) -> tuple[str, ...]:
     """The segments of a publication's address."""
     project = (publication.organization, publication.project)
     return (*_API, "projects", *project, "publications", publication.id)
+
+
+def push_path(organization: str, project: str, push: str) -> tuple[str, ...]:
+    """The segments of a push's address."""
+    return (*_push_base(organization, project), push)
+
+
+def _push_base(organization: str, project: str) -> tuple[str, ...]:
+    return (*_API, "projects", organization, project, "pushes")

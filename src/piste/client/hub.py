@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Final, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -31,6 +31,7 @@ USER_AGENT: Final = "piste"
 _TIMEOUT: Final = 30.0  # seconds of silence; a finish of 10,000 paths takes 2
 # A server may close a connection that was idle; a request that must not be repeated gets a new one.
 _IDLE: Final = 4.0
+_PIECE: Final = 256 * 1024  # of a body: below it system calls cost more than copying
 _ANSWER_LIMIT: Final = 256 << 20  # bytes of one answer that is read as a whole
 # What the hub says of words that somebody typed: they, not the hub, are what is wrong.
 _MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "bad-trust", "bad-version"))
@@ -38,6 +39,7 @@ _MISTYPED: Final = frozenset(("bad-name", "bad-reference", "bad-requirement", "b
 _HOST_NAME: Final = "".join(
     letter for letter in socket.gethostname() if letter.isascii() and letter.isprintable()
 )
+_PASSING: Final = frozenset((502, 503, 504))
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 
 
@@ -61,6 +63,7 @@ class HubConnection:
         self._sleep = sleep
         self._connection: http.client.HTTPConnection | None = None
         self._used = 0.0
+        self._renew: Callable[[], str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +87,19 @@ class HubConnection:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
-    def use_token(self, token: str) -> None:
-        """Speak with this credential from now on."""
+    def another(self, timeout: float, backoff: Backoff) -> "HubConnection":
+        """A further connection with the same rights, for another thread."""
+        made = HubConnection(
+            Credential(self.address, self._token), timeout=timeout, backoff=backoff, sleep=self._sleep
+        )
+        made._renew = self._renew
+        return made
+
+    def use_token(self, token: str, renew: Callable[[], str] | None = None) -> None:
+        """Speak with this credential from now on; `renew` gives another one when it has expired."""
         require_safe(self.address)
         self._token = token
+        self._renew = renew
 
     def get(self, answer: type[T], *path: str, query: Mapping[str, str] | None = None) -> T:
         return self.decode(self.request("GET", path, query=query), answer)
@@ -178,6 +190,7 @@ class HubConnection:
         self, method: str, target: str, body: Body, headers: Mapping[str, str], again: bool
     ) -> http.client.HTTPResponse:
         waits = self._backoff.waits()
+        renewals = 0 if self._renew is None else 1
         while True:
             try:
                 response = self._send(method, target, body, headers)
@@ -187,13 +200,21 @@ class HubConnection:
                 if wait is None:
                     raise
             else:
-                wait = next(waits, None) if again and response.status in (502, 503, 504) else None
+                wait = next(waits, None) if again and response.status in _PASSING else None
+                if response.status == 401 and again and renewals:
+                    renewals, wait = 0, 0.0
+                    headers = dict(headers) | {"Authorization": f"Bearer {self._renewed()}"}
                 if wait is None:
                     return response
                 self.close()
             self._sleep(wait)
             if body is not None and not isinstance(body, bytes):
                 body.seek(0)
+
+    def _renewed(self) -> str:
+        if self._renew is not None:
+            self._token = self._renew()
+        return self._token or ""
 
     def _send(
         self, method: str, target: str, body: Body, headers: Mapping[str, str]
@@ -202,7 +223,15 @@ class HubConnection:
             self.close()
         if self._connection is None:
             self._connection = connect(self.address, self._timeout)
-        self._connection.request(method, target, body, dict(headers))
+        try:
+            self._connection.request(method, target, body, dict(headers))
+        except (BrokenPipeError, ConnectionResetError):
+            if body is None:
+                raise
+            # A hub that refuses a body answers before it had all of it, and that says more than the cut.
+            with suppress(OSError, http.client.HTTPException):
+                return self._connection.getresponse()
+            raise
         return self._connection.getresponse()
 
     def decode(self, data: bytes, answer: type[T]) -> T:
@@ -230,13 +259,17 @@ class HubConnection:
 def connect(address: HubAddress, timeout: float) -> http.client.HTTPConnection:
     """A connection that is not opened yet; TLS is checked against the system's certificates."""
     if address.scheme == "http":
-        return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+        return http.client.HTTPConnection(address.host, address.port, timeout=timeout, blocksize=_PIECE)
     context = tls_context()
     proxy = proxy_for(address.url)
     if proxy is None:
-        return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+        return http.client.HTTPSConnection(
+            address.host, address.port, timeout=timeout, context=context, blocksize=_PIECE
+        )
     way = parse_address(proxy)
-    connection = http.client.HTTPSConnection(way.host, way.port, timeout=timeout, context=context)
+    connection = http.client.HTTPSConnection(
+        way.host, way.port, timeout=timeout, context=context, blocksize=_PIECE
+    )
     connection.set_tunnel(address.host, address.port)  # TLS then goes through it to the hub itself
     return connection
 

@@ -1,22 +1,19 @@
-"""Many bytes to and from hubs and upstream caches: several connections, bounded memory.
+"""Many bytes from hubs and upstream caches: several connections, bounded memory.
 
 The only module that imports aiohttp, which takes a third of a second to start. A transfer has no limit on
-its whole time, only on silence. A download that breaks off goes on where it was; an upload is tried again
-from its beginning, which is why its body can be opened again.
+its whole time, only on silence. A download that breaks off goes on where it was.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import BinaryIO, Final, Protocol
 
 import aiohttp
-import msgspec
 
 from piste.client.hub import answer_error, tls_context, unreachable
 from piste.client.proxy import proxy_for
 from piste.lib.errors import PisteError
 from piste.lib.retry import Backoff
-from piste.wire.publication import UploadedNars
 
 PIECE: Final = 256 * 1024  # below it system calls cost more than copying, above it memory grows for nothing
 _CONNECT: Final = 15.0  # seconds until a connection stands
@@ -180,68 +177,6 @@ async def fetch_text(
         if wait is None:
             return None
         await asyncio.sleep(wait)
-
-
-async def upload(
-    session: aiohttp.ClientSession,
-    method: str,
-    url: str,
-    file: BinaryIO,
-    size: int,
-    *,
-    headers: Mapping[str, str],
-    progress: Callable[[int], Awaitable[None]] | None = None,
-) -> bytes:
-    """Send `file` from its beginning, `size` bytes, and give the answer; tried again if it breaks off."""
-    waits = Backoff(attempts=4).waits()
-    sent = dict(headers) | {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-    while True:
-        count = 0
-
-        async def pieces() -> AsyncIterator[bytes]:
-            nonlocal count
-            await asyncio.to_thread(file.seek, 0)
-            while data := await asyncio.to_thread(file.read, PIECE):
-                yield data
-                count += len(data)
-                if progress:
-                    await progress(len(data))
-
-        try:
-            async with session.request(
-                method, url, data=pieces(), headers=sent, proxy=proxy_for(url)
-            ) as response:
-                answer = await _small(response)
-                if response.status < 300:
-                    return answer
-                error: Exception = answer_error(url, response.status, answer, logged_in=True)
-                if response.status not in _PASSING:
-                    raise error
-        except Failure as failure:
-            error = unreachable(url, _as_os_error(failure))
-        if progress and count:
-            await progress(-count)
-        wait = next(waits, None)
-        if wait is None:
-            raise error
-        await asyncio.sleep(wait)
-
-
-async def upload_nars(
-    session: aiohttp.ClientSession,
-    url: str,
-    file: BinaryIO,
-    size: int,
-    *,
-    headers: Mapping[str, str],
-    progress: Callable[[int], Awaitable[None]] | None = None,
-) -> UploadedNars:
-    """Send a body of framed NARs; safe to repeat, since a NAR that is verified stays so."""
-    answer = await upload(session, "POST", url, file, size, headers=headers, progress=progress)
-    try:
-        return msgspec.json.decode(answer, type=UploadedNars)
-    except msgspec.DecodeError as error:
-        raise PisteError("bad-answer", f"{url} answered with something that can't be read.") from error
 
 
 def _as_os_error(error: BaseException) -> Exception:

@@ -5,13 +5,11 @@
 The hub makes the release visible at the last step or not at all. What fails before leaves nothing visible.
 """
 
-import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
-from piste.client.address import segments
 from piste.client.api import HubClient, publication_path
 from piste.client.identity import CiIdentity, find_identity
 from piste.lib.clock import HOUR, Clock, wall_clock
@@ -116,12 +114,13 @@ class _Publishing:
                 if not self._wish.allow_source:
                     closure.check_no_source(infos, built, self._flake)
             self._renew()
-            outcome = self._transfer(infos, evaluation.outputs, built)
+            outcome = self._transfer(daemon, infos, evaluation.outputs, built)
         outcome.seconds = {step: round(seconds, 3) for step, seconds in self._seconds.items()}
         return outcome
 
     def _transfer(
         self,
+        daemon: Daemon,
         infos: dict[StorePath, PathInfo],
         outputs: Sequence[EvaluatedOutput],
         built: Sequence[EvaluatedOutput],
@@ -136,7 +135,7 @@ class _Publishing:
             paths_present=present,
         )
         with self._timed("upload"):
-            outcome.bytes_uploaded = self._upload(missing)
+            outcome.bytes_uploaded = self._upload(daemon, missing)
         with self._timed("tarball"):
             self._send_source()
         if self._wish.finish:
@@ -269,21 +268,15 @@ class _Publishing:
             return self._client.upstreams(self._publication.organization)
         return [Upstream(address, public_keys, 0) for address, public_keys in keys.items()]
 
-    def _upload(self, missing: Sequence[PathInfo]) -> int:
+    def _upload(self, daemon: Daemon, missing: Sequence[PathInfo]) -> int:
         # Paths of the same content are one NAR.
         infos = list({info.nar_hash: info for info in missing}.values())
         if not infos:
             return 0
         self._progress.start(len(infos), sum(info.nar_size for info in infos))
-        url = self._client.url + segments(*publication_path(self._publication), "nars")
-        work = upload.upload(
-            self._store, url, self._client.headers, infos, self._progress, connections=self._wish.connections
-        )
+        place = upload.Place(self._client, (*publication_path(self._publication), "nars"))
         try:
-            return asyncio.run(work)
-        except ExceptionGroup as group:
-            # The first failure is the cause; the other workers were stopped because of it.
-            raise group.exceptions[0] from group
+            return upload.upload(place, daemon, infos, self._progress, connections=self._wish.connections)
         finally:
             self._progress.stop()
 

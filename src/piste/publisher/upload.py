@@ -1,17 +1,22 @@
 """Step 6: NARs out of the store, compressed, to the hub: small ones bundled, several requests at once.
 
 Each NAR passes through memory in pieces: store → zstd → a file without a name in TMPDIR, since its
-compressed length must be known before its first byte is sent → hub.
+compressed length must be known before its first byte is sent → hub. Threads rather than tasks: what they do
+lets go of the interpreter, and starting an event loop's HTTP client takes longer than a small push.
 """
 
-import asyncio
 import hashlib
+import io
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, Final
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
 
-from piste.client.transfer import open_session, upload_nars
+from piste.client.hub import HubConnection
+from piste.lib.retry import Backoff
 from piste.lib.zstd import zstd
 from piste.nix.narinfo import PathInfo
 from piste.nixcmd.daemon import Daemon, damaged
@@ -20,50 +25,102 @@ from piste.publisher.records import Progress
 
 # Level 3 packs faster than a gigabit goes out; 9 saves a tenth and takes five times as long.
 _LEVEL: Final = 3
-_BUNDLE: Final = 16 << 20  # bytes of NARs in one request; a larger NAR goes alone
+_BUNDLE: Final = 16 << 20  # bytes of NARs in one request, at most; a larger NAR goes alone
+_LEAST: Final = 2 << 20  # not less, where there is more: a request costs some milliseconds and a round trip
 _BUNDLE_COUNT: Final = 1000  # NARs in one request
 _HEADER: Final = 52 + 8  # nix32 of the NAR's hash, length of the compressed bytes
+# Half a minute in all, which a hub needs that is started anew; each request may be repeated.
+_PATIENCE: Final = Backoff(attempts=10)
+_TIMEOUT: Final = 120.0  # the hub lets an upload wait for a place for a minute
 
 
-async def upload(
-    store: Store,
-    url: str,
-    headers: dict[str, str],
-    infos: Sequence[PathInfo],
-    progress: Progress,
-    *,
-    connections: int,
+@dataclass(frozen=True)
+class Place:
+    """Where NARs go: a hub, and raw segments of the address that takes them."""
+
+    hub: HubConnection
+    path: tuple[str, ...]
+
+
+def upload(
+    place: Place, daemon: Daemon, infos: Sequence[PathInfo], progress: Progress, *, connections: int
 ) -> int:
-    """Upload the NARs of `infos` to a publication's address; how many compressed bytes went out."""
-    bundles = iter(plan_bundles(infos))
-    sent = 0
-
-    async def worker() -> None:
-        nonlocal sent
-        # A daemon belongs to one thread at a time, so each worker has its own of both.
-        with ThreadPoolExecutor(1) as thread, Daemon(store) as daemon:
-            loop = asyncio.get_running_loop()
-            for bundle in bundles:
-                with tempfile.TemporaryFile() as file:
-                    size = await loop.run_in_executor(thread, _spool, daemon, bundle, file)
-                    tally = _Tally(progress, sum(info.nar_size for info in bundle), size)
-                    await upload_nars(session, url, file, size, headers=headers, progress=tally.advance)
-                    tally.done(len(bundle))
-                    sent += size
-
-    secure = url.startswith("https:")
-    async with open_session(connections, secure=secure) as session, asyncio.TaskGroup() as workers:
-        for _ in range(min(connections, len(infos))):
-            workers.create_task(worker())
-    return sent
+    """Upload the NARs of `infos`; how many compressed bytes went out. `daemon` does nothing else
+    meanwhile.
+    """
+    total = sum(info.nar_size for info in infos)
+    workers = max(1, min(connections, len(infos), total // _LEAST))
+    each = max(_LEAST, min(_BUNDLE, total // (2 * workers)))
+    work = _Work(place, daemon.store, progress, iter(plan_bundles(infos, each)))
+    if workers == 1:
+        work.run(daemon)
+    else:
+        with ThreadPoolExecutor(workers) as threads:
+            running = [threads.submit(work.run, daemon if number == 0 else None) for number in range(workers)]
+            try:
+                wait(running)
+            except BaseException as error:
+                work.fail(error)
+                raise
+    if work.failure is not None:
+        raise work.failure
+    return work.sent
 
 
-def plan_bundles(infos: Sequence[PathInfo]) -> list[list[PathInfo]]:
+class _Work:
+    """What the workers share."""
+
+    def __init__(
+        self, place: Place, store: Store, progress: Progress, bundles: Iterator[list[PathInfo]]
+    ) -> None:
+        self._place = place
+        self._store = store
+        self._progress = progress
+        self._bundles = bundles
+        self._lock = threading.Lock()
+        self.sent = 0
+        self.failure: BaseException | None = None
+
+    def run(self, daemon: Daemon | None) -> None:
+        """Take bundles until there are none, or one of the workers has failed."""
+        try:
+            with ExitStack() as stack:
+                hub = stack.enter_context(self._place.hub.another(_TIMEOUT, _PATIENCE))
+                while (bundle := self._next()) is not None:
+                    if daemon is None:  # one belongs to one thread at a time
+                        daemon = stack.enter_context(Daemon(self._store))
+                    self._send(hub, daemon, bundle)
+        except BaseException as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure is the cause; the workers stop because of it."""
+        with self._lock:
+            self.failure = self.failure or error
+
+    def _next(self) -> list[PathInfo] | None:
+        with self._lock:
+            return None if self.failure is not None else next(self._bundles, None)
+
+    def _send(self, hub: HubConnection, daemon: Daemon, bundle: Sequence[PathInfo]) -> None:
+        with tempfile.TemporaryFile() as file:
+            size = _spool(daemon, bundle, file)
+            tally = _Tally(self._progress, self._lock, sum(info.nar_size for info in bundle), size)
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+            body = cast(BinaryIO, _Watched(file, tally))
+            # Safe to repeat: a NAR that was verified stays so.
+            hub.request("POST", self._place.path, body, headers=headers, repeatable=True)
+            tally.done(len(bundle))
+            with self._lock:
+                self.sent += size
+
+
+def plan_bundles(infos: Sequence[PathInfo], each: int = _BUNDLE) -> list[list[PathInfo]]:
     """What goes into one request each: the largest first, so that no large one is left for the end."""
     bundles: list[list[PathInfo]] = []
-    filled = _BUNDLE
+    filled = each
     for info in sorted(infos, key=lambda info: (-info.nar_size, info.path)):
-        if filled + info.nar_size > _BUNDLE or len(bundles[-1]) >= _BUNDLE_COUNT:
+        if filled + info.nar_size > each or len(bundles[-1]) >= _BUNDLE_COUNT:
             bundles.append([])
             filled = 0
         bundles[-1].append(info)
@@ -85,8 +142,9 @@ def _spool(daemon: Daemon, bundle: Sequence[PathInfo], file: BinaryIO) -> int:
         file.seek(start)
         file.write(info.nar_hash.base32.encode() + (end - start - _HEADER).to_bytes(8, "little"))
         file.seek(end)
-    file.flush()
-    return file.tell()
+    size = file.tell()
+    file.seek(0)
+    return size
 
 
 def _checked(info: PathInfo, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -104,22 +162,46 @@ def _checked(info: PathInfo, pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise damaged(info.path)
 
 
+class _Watched(io.RawIOBase):
+    """A body that tells how far it has been sent; sent again, it takes that back."""
+
+    def __init__(self, file: BinaryIO, tally: "_Tally") -> None:
+        self._file = file
+        self._tally = tally
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._tally.advance(len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        place = self._file.seek(offset, whence)
+        self._tally.begin_again(place)
+        return place
+
+
 class _Tally:
     """Progress of one request, told in bytes of NARs."""
 
-    def __init__(self, progress: Progress, nar_bytes: int, file_bytes: int) -> None:
+    def __init__(self, progress: Progress, lock: threading.Lock, nar_bytes: int, file_bytes: int) -> None:
         self._progress = progress
+        self._lock = lock
         self._nar_bytes = nar_bytes
         self._file_bytes = file_bytes
         self._sent = 0
         self._told = 0
 
-    async def advance(self, count: int) -> None:
-        self._sent += count
-        reached = self._nar_bytes * self._sent // self._file_bytes
-        self._progress.advance(0, reached - self._told)
-        self._told = reached
+    def advance(self, count: int) -> None:
+        self.begin_again(self._sent + count)
+
+    def begin_again(self, sent: int) -> None:
+        self._sent = sent
+        self._tell(0, self._nar_bytes * sent // self._file_bytes)
 
     def done(self, paths: int) -> None:
-        self._progress.advance(paths, self._nar_bytes - self._told)
-        self._told = self._nar_bytes
+        self._tell(paths, self._nar_bytes)
+
+    def _tell(self, paths: int, reached: int) -> None:
+        with self._lock:
+            self._progress.advance(paths, reached - self._told)
+        self._told = reached

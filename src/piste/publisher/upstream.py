@@ -7,7 +7,6 @@ that does not answer costs an upload, never the publication.
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from piste.client.transfer import fetch_text, open_session
 from piste.nix.narinfo import NarInfoError, PathInfo, parse_narinfo
 from piste.wire.organizations import Upstream
 
@@ -31,6 +30,8 @@ def _signer(info: PathInfo, upstreams: Sequence[Upstream]) -> Upstream | None:
 
 
 async def _fetch(wanted: Sequence[tuple[PathInfo, Upstream]]) -> dict[PathInfo, Pin]:
+    from piste.client.transfer import fetch_text, open_session  # slow to import, and seldom needed
+
     async with open_session(_CONNECTIONS) as session:
 
         async def one(info: PathInfo, upstream: Upstream) -> tuple[PathInfo, Pin] | None:
