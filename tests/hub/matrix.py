@@ -49,6 +49,9 @@ PROJECT = {
     "   mmfmmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
     "publish": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm"
     " mmmmmm   mm.mmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    # As `flakehub-push` is told: what is forbidden is a credential that isn't good for it.
+    "stage": "uumuum uuuuuu uuuuuu uuuuuu uumuum   ...uum ...uum ...uum uum...   ...... uuuuum mmummm mmmmmm"
+    "   mm.mmm mm.mmm mmmmm. mmmmmm   uuuuuu uuuuuu",
     "rule": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   fffffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm"
     "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
 }
@@ -66,6 +69,9 @@ HUB = {
     # Who can push to exactly one project need not name it.
     "infer": "u u u u .   (409) (409) (409) (409)   (409) (409) f (409)   f . . (409)   f u",
     "found": "u u u u f   f f f f   . f f f   f f f f   f u",
+    "known": "u u u u .   . . . .   . . . .   . . . .   u u",
+    # Which upload it is, and whose, is found by the handler.
+    "finish": "u u u u .   . . . .   . u u u   u . . .   u .",
     # The identity of a CI stands where a token does: its handler alone looks at it.
     "exchange": ". . . . .   . . . .   . . . .   . . . .   . .",
 }
@@ -161,6 +167,10 @@ ROUTES = {
     f"POST {_PROJECTS}/pushes/{{push}}/declarations": "fill",
     f"POST {_PROJECTS}/pushes/{{push}}/nars": "fill",
     f"POST {_PROJECTS}/pushes/{{push}}/finish": "fill",
+    "GET /token/status": "known",
+    "POST /upload/{org}/{project}/{version}/{length}/{tail*}": "stage",
+    "PUT /upload-address/{address}": "exchange",
+    "POST /publish/{publication}": "finish",
     f"PATCH {_PROJECTS}": "rule",
     f"DELETE {_PROJECTS}": "rule",
     f"PUT {_PROJECTS}/releases/{{version}}/yank": "rule",

@@ -101,6 +101,9 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "token": "018f0000-0000-7000-8000-000000000001",
         "rule": "018f0000-0000-7000-8000-000000000002",
         "key": "acme-2",
+        "length": "1",
+        "tail*": "A" * 43 + "=",
+        "address": "x",
         "label": "editor",
         "owner": acme.organization,
     }

@@ -119,7 +119,7 @@ ACTORS = {
 
 OPEN = {P.PROJECT_READ, P.PROJECT_SOURCE, P.OUTPUT_RESOLVE, P.CACHE_READ}
 ANYBODY = {
-    "hub": {P.PUBLIC, P.STATUS, P.LIST, P.CACHE_READ, P.IDENTITY_EXCHANGE},
+    "hub": {P.PUBLIC, P.STATUS, P.LIST, P.CACHE_READ, P.IDENTITY_EXCHANGE, P.UPLOAD_SOURCE},
     "organization": set[Permission](),
     "public": OPEN | {P.CACHE_LOG},
     "unlisted": OPEN,
@@ -172,6 +172,7 @@ SCOPES = {
     P.LIST: {Scope.HUB},
     P.IDENTITY_EXCHANGE: {Scope.HUB},
     P.UPLOAD_FINISH: {Scope.HUB},
+    P.UPLOAD_SOURCE: {Scope.HUB},
     P.ORGANIZATION_CREATE: {Scope.HUB},
     P.ORGANIZATION_READ: {Scope.ORGANIZATION},
     P.ORGANIZATION_ADMIN: {Scope.ORGANIZATION},
@@ -179,7 +180,7 @@ SCOPES = {
     P.PROJECT_CREATE: {Scope.ORGANIZATION},
     P.PROJECT_READ: {Scope.PROJECT},
     P.PROJECT_SOURCE: {Scope.PROJECT, Scope.RELEASE},
-    P.PROJECT_PUBLISH: {Scope.PROJECT},
+    P.PROJECT_PUBLISH: {Scope.PROJECT, Scope.PROJECT_TO_BE},
     P.PROJECT_ADMIN: {Scope.PROJECT},
     P.OUTPUT_RESOLVE: {Scope.PROJECT},
     P.CACHE_READ: {Scope.PROJECT, Scope.HUB, Scope.NAMED},
@@ -250,7 +251,8 @@ def test_every_route_names_a_permission_that_the_table_knows_at_its_scope(
             if route.method not in ("GET", "HEAD"):
                 assert route.permission not in (P.PUBLIC, P.STATUS, P.LIST), route.pattern
             # Whoever skips the authentication of tokens has a permission of its own.
-            assert route.own_credential == (route.permission is P.IDENTITY_EXCHANGE), route.pattern
+            own = (P.IDENTITY_EXCHANGE, P.UPLOAD_SOURCE)
+            assert route.own_credential == (route.permission in own), route.pattern
 
     with_services(walk)
 

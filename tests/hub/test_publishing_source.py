@@ -1,6 +1,7 @@
 """A source is read as it streams by, never unpacked, and refused when it is anything but a plain flake."""
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from piste.hub.errors import HubError
+from piste.hub.publish.records import Announced
 from piste.hub.publish.source import Source, SourceIntake
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain, make_tar, stored_files
@@ -21,16 +23,16 @@ FLAKE = b"{ outputs = _: { }; }\n"
 LOCK = json.dumps({"nodes": {}, "root": "root", "version": 7}).encode()
 
 
-def take(folder: Path, data: bytes, *, subdirectory: str | None = None, step: int = 10_000) -> Source:
-    intake = SourceIntake(folder, subdirectory)
+def take(folder: Path, data: bytes, *, announced: Announced | None = None, step: int = 10_000) -> Source:
+    intake = SourceIntake(folder, announced)
     for start in range(0, len(data), step):
         intake.feed(data[start : start + step])
     return intake.finish()
 
 
-def refusal(folder: Path, data: bytes, *, subdirectory: str | None = None) -> str:
+def refusal(folder: Path, data: bytes, *, announced: Announced | None = None) -> str:
     with pytest.raises(HubError) as caught:
-        take(folder, data, subdirectory=subdirectory)
+        take(folder, data, announced=announced)
     assert caught.value.ref == "bad-source"
     assert list(folder.iterdir()) == []
     return caught.value.message
@@ -90,12 +92,18 @@ def test_the_digest_is_that_of_the_archive_inside_however_it_is_packed(tmp_path:
     assert len(digests) == 1
 
 
-def test_a_flake_in_a_subdirectory_is_looked_for_there(tmp_path: Path) -> None:
+def test_a_flake_is_looked_for_at_the_top_alone(tmp_path: Path) -> None:
     files = {"s/README": b"whole", "s/nix/flake.nix": FLAKE, "s/nix/README.md": b"near"}
-    assert take(tmp_path, make_tar(files), subdirectory="nix").readme == "near"
-    for file in tmp_path.iterdir():
-        file.unlink()
-    assert "flake.nix" in refusal(tmp_path, make_tar(files))
+    assert "flake.nix at its top" in refusal(tmp_path, make_tar(files))
+
+
+def test_an_announced_source_is_what_was_announced(tmp_path: Path) -> None:
+    data = make_source("x")
+    digest = hashlib.sha256(data).hexdigest()
+    take(tmp_path, data, announced=Announced(len(data), digest)).file.unlink()
+    assert "announced" in refusal(tmp_path, data, announced=Announced(len(data) - 1, digest))
+    assert "announced" in refusal(tmp_path, data, announced=Announced(len(data) + 1, digest))
+    assert "SHA-256" in refusal(tmp_path, data, announced=Announced(len(data), "0" * 64))
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,30 @@ def test_a_project_is_made_where_there_is_none(publisher: Person, tenant: Tenant
     assert (details.labels, details.license) == (["web"], "Apache-2.0")
 
 
+def test_a_publication_that_fails_leaves_no_new_project(
+    publisher: Person, tenant: Tenant, flake: Path
+) -> None:
+    change(publisher, flake, "echo dotted", "exit 1; echo dotted")
+    name = f"{tenant.organization}/new"
+    assert publisher.piste("publish", str(flake), "--name", name, "--version", "1.0.0").code == 1
+    with tenant.client() as client:
+        projects = [each.name for each in client.projects(organization=tenant.organization)]
+    assert projects == [tenant.project]
+
+
+def test_a_flake_in_a_subfolder_is_published_by_itself(
+    publisher: Person, tenant: Tenant, tmp_path: Path
+) -> None:
+    top = write_flake(publisher, tmp_path / "top", WEB, OUTPUTS)
+    folder = top / "nix" / "web"
+    folder.mkdir(parents=True)
+    (top / "flake.nix").rename(folder / "flake.nix")
+    commit(publisher, top, "In a subfolder")
+    check(publish(publisher, tenant, folder, "--version", "1.0.0"))
+    with tenant.client() as client:
+        assert client.release(tenant.organization, tenant.project, "1").subdirectory == "nix/web"
+
+
 def test_only_what_is_asked_for_is_built(publisher: Person, tenant: Tenant, flake: Path) -> None:
     change(publisher, flake, '"echo dotted', '"exit 1; echo dotted')
     result = json.loads(

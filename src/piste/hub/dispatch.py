@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from piste.hub import trail as trails
 from piste.hub.access import queries
 from piste.hub.access.authenticate import NOBODY
-from piste.hub.access.records import Actor, Permission, Resource
+from piste.hub.access.records import Actor, Organization, Permission, Resource
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import error_response
 from piste.hub.requests import (
@@ -105,9 +105,10 @@ class Dispatch:
             body = BoundedBody(receive, route.body_limit)
             parameters = match.parameters(route)
             resource = await self._resource(route, parameters)
-            trail.to(route.permission, resource)
+            permission = _permission(route, resource)
+            trail.to(permission, resource)
             if route.scope is not Scope.NAMED:
-                _decide(self._services, actor, route.permission, resource, parameters)
+                _decide(self._services, actor, permission, resource, parameters)
             request = Request(scope, body)
             exchange = Exchange(request, actor, parameters, match.tail, resource, trail.request_id)
             return await route.handler(exchange), body
@@ -163,8 +164,10 @@ class Dispatch:
                 return None
             case Scope.ORGANIZATION:
                 found = await queries.organization_by_name(database, parameters["org"])
-            case Scope.PROJECT:
+            case Scope.PROJECT | Scope.PROJECT_TO_BE:
                 found = await queries.project_by_name(database, parameters["org"], parameters["project"])
+                if found is None and route.scope is Scope.PROJECT_TO_BE:
+                    found = await queries.organization_by_name(database, parameters["org"])
             case Scope.RELEASE:
                 found = await queries.project_of_release(
                     database, parameters["org"], parameters["project"], parameters["release"]
@@ -241,6 +244,12 @@ def _no_route(match: Match, method: str) -> HubError:
         f"{method} is not possible here.",
         hint=f"Possible: {', '.join(sorted(match.routes))}.",
     )
+
+
+def _permission(route: Route, resource: Resource) -> Permission:
+    """What the caller must be allowed: to make a project, where there is none yet."""
+    to_be = route.scope is Scope.PROJECT_TO_BE and isinstance(resource, Organization)
+    return Permission.PROJECT_CREATE if to_be else route.permission
 
 
 def _decide(

@@ -37,6 +37,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "issuer-unreachable": 503,
     "requirement-not-allowed": 403,
     "too-many-requests": 429,
+    "upload-address-invalid": 401,
     # organizations, projects, releases
     "already-exists": 409,
     "attribute-not-found": 404,

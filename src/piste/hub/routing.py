@@ -19,14 +19,16 @@ from piste.hub.errors import HubError
 
 
 class Scope(StrEnum):
-    """How the resource of a request is found: from the segments `{org}` and `{project}`. RELEASE: likewise,
-    but the project may be deleted if `{release}` was one of its releases. NAMED: in the words of another
-    dialect, in a header or the body, where `hub/naming.py` finds it and asks the guard."""
+    """How the resource of a request is found: from the segments `{org}` and `{project}`. PROJECT_TO_BE: where
+    there is no such project its organization, in which the caller must be allowed to make one. RELEASE: the
+    project may be deleted if `{release}` was one of its releases. NAMED: in the words of another dialect, in
+    a header or the body, where `hub/naming.py` finds it and asks the guard."""
 
     HUB = "hub"
     ORGANIZATION = "organization"
     PROJECT = "project"
     RELEASE = "release"
+    PROJECT_TO_BE = "project to be"
     NAMED = "named"
 
 

@@ -184,7 +184,7 @@ class _Publishing:
             if error.ref != "not-found":
                 raise
         # Most often the project is there, so it is made only when the hub knows none.
-        project = NewProject(wish.project, wish.visibility or "private")
+        project = NewProject(wish.project, wish.visibility or "private", provisional=True)
         self._client.create_project(wish.organization, project)
         self._progress.step(f"Made the {project.visibility} project {wish.organization}/{wish.project}")
         return self._client.open_publication(wish.organization, wish.project, message)

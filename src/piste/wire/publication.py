@@ -17,6 +17,7 @@ class Metadata(msgspec.Struct, frozen=True):
     subdirectory: str | None = None
     revision: str | None = None  # 40 hex digits
     commit_count: int | None = None
+    mirrored: bool = False  # published for somebody else, by whoever keeps a mirror
 
 
 class OpenPublication(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 class NewProject(msgspec.Struct, frozen=True):
     name: str
     visibility: str = "private"  # public, unlisted, private
+    provisional: bool = False  # for a first release: goes again if that does not come
 
 
 class ProjectChange(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ class ReleaseDetails(msgspec.Struct, frozen=True):
     repository: str | None = None
     subdirectory: str | None = None
     readme: str | None = None
+    mirrored: bool = False  # published for somebody else
 
 
 class Yank(msgspec.Struct, frozen=True):

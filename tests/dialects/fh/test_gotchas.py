@@ -173,7 +173,7 @@ def test_gotcha_11_the_root_of_a_repository_is_null_and_a_folder_its_path(world:
     said = {**SAID, "subdirectory": "flakes/pad"}
     filling = world.acme.open("1.0.0", "below", metadata=said)
     filling.declare([], {})
-    assert filling.source(make_tar({"source/flakes/pad/flake.nix": b"{ outputs = _: { }; }"})).status == 204
+    assert filling.source(make_tar({"source/flake.nix": b"{ outputs = _: { }; }"})).status == 204
     assert filling.finish().status == 200
     shown = world.nobody.metadata(f"{world.org}/below").read(Metadata)
     assert shown.source_subdirectory == "flakes/pad"

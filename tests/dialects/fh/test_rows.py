@@ -188,6 +188,7 @@ def test_row_9_the_best_release_is_shown_with_all_that_is_known_of_it(world: Wor
         "source_subdirectory": None,
         "updated_at": None,
         "yanked_at": None,
+        "mirrored": False,
         "index": 5,
         "total": 6,
         "pretty_download_url": f"{world.hub.url}/f/{world.org}/web/1.10.0.tar.gz",

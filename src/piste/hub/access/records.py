@@ -15,6 +15,7 @@ class Permission(StrEnum):
     LIST = "list"  # listings, filtered by what the caller may see
     IDENTITY_EXCHANGE = "identity:exchange"  # the identity of a CI is the credential; its handler verifies it
     UPLOAD_FINISH = "upload:finish"  # of an upload that the caller opened; its handler finds the project
+    UPLOAD_SOURCE = "upload:source"  # the address is the credential; its handler verifies it
     ORGANIZATION_CREATE = "organization:create"
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_ADMIN = "organization:admin"  # members, tokens, keys, upstreams

@@ -13,7 +13,9 @@ from piste.hub.access.records import Actor, Kind, Organization, Permission, Proj
 _P = Permission
 
 # What anybody may, credential or not.
-HUB_FOR_NOBODY: Final = frozenset({_P.PUBLIC, _P.STATUS, _P.LIST, _P.CACHE_READ, _P.IDENTITY_EXCHANGE})
+HUB_FOR_NOBODY: Final = frozenset(
+    {_P.PUBLIC, _P.STATUS, _P.LIST, _P.CACHE_READ, _P.IDENTITY_EXCHANGE, _P.UPLOAD_SOURCE}
+)
 READ_OPEN: Final = frozenset({_P.PROJECT_READ, _P.PROJECT_SOURCE, _P.OUTPUT_RESOLVE, _P.CACHE_READ})
 BY_VISIBILITY: Final = {
     "public": READ_OPEN | {_P.CACHE_LOG},

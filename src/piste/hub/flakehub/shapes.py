@@ -91,6 +91,7 @@ class ReleaseObject(msgspec.Struct, frozen=True):
     created_at: str
     updated_at: str | None
     yanked_at: str | None
+    mirrored: bool
     index: int
     total: int
     download_url: str
@@ -172,6 +173,7 @@ def release_object(
         created_at=date(release.published_at),
         updated_at=_date(release.yanked_at),
         yanked_at=_date(release.yanked_at),
+        mirrored=details.mirrored,
         index=place[0],
         total=place[1],
         download_url=details.source_url,

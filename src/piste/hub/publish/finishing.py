@@ -197,6 +197,8 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
         counts = (built.path_count, built.nar_size)
         await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)
     await queries.add_release(connection, _release_values(project, prepared, sequence))
+    await queries.hand_over_document(connection, prepared.publication.id, prepared.id)
+    await queries.settle_project(connection, project.id)
     await queries.add_outputs(
         connection, [_output_values(project, prepared, sequence, output) for output in prepared.outputs]
     )
@@ -227,6 +229,7 @@ def _release_values(
         publication.readme,
         prepared.published_by,
         prepared.now,
+        said.mirrored,
     ]
 
 

@@ -11,8 +11,9 @@ from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
 from piste.hub.publish.records import FINISHED, OPEN, PUSH, RELEASE, PublicationRow
+from piste.hub.registry.queries import provisional_projects, remove_provisional
 from piste.hub.services import Services
-from piste.hub.trail import note
+from piste.hub.trail import current, note
 from piste.lib.clock import DAY
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
@@ -25,16 +26,8 @@ async def open_publication(
     services: Services, project: Project, actor: Actor, wanted: OpenPublication
 ) -> tuple[Publication, bool]:
     """The publication, and whether it is a new one."""
-    version = rules.version_to_publish(wanted.version, rolling=wanted.rolling)
-    rules.check_stage_name(wanted.stage)
-    rules.check_metadata(wanted.metadata)
-    rules.check_session(actor, version, wanted)
-    if wanted.visibility is not None and wanted.visibility != project.visibility:
-        raise HubError(
-            "visibility-differs",
-            f"The project {project.name} is {project.visibility}, not {wanted.visibility}.",
-            hint="Visibility belongs to the project: an admin changes it with `piste project visibility`.",
-        )
+    version = check_wanted(actor, wanted)
+    check_visibility(project, wanted)
     try:
         row, created = await _open_or_join(services, project, actor, wanted, version)
     except ConflictError:
@@ -43,13 +36,29 @@ async def open_publication(
     return await describe(services, project, row), created
 
 
-async def _open_or_join(
-    services: Services, project: Project, actor: Actor, wanted: OpenPublication, version: Version
-) -> tuple[PublicationRow, bool]:
-    now = services.clock()
-    row = PublicationRow(
+def check_wanted(actor: Actor, wanted: OpenPublication) -> Version:
+    """What can be said of a publication before its project is looked at."""
+    version = rules.version_to_publish(wanted.version, rolling=wanted.rolling)
+    rules.check_stage_name(wanted.stage)
+    rules.check_metadata(wanted.metadata)
+    rules.check_session(actor, version, wanted)
+    return version
+
+
+def check_visibility(project: Project, wanted: OpenPublication) -> None:
+    if wanted.visibility is not None and wanted.visibility != project.visibility:
+        raise HubError(
+            "visibility-differs",
+            f"The project {project.name} is {project.visibility}, not {wanted.visibility}.",
+            hint="Visibility belongs to the project: an admin changes it with `piste project visibility`.",
+        )
+
+
+def new_row(project: str, wanted: OpenPublication, version: Version, now: int) -> PublicationRow:
+    """An open publication of a project (id)."""
+    return PublicationRow(
         id=new_id(now),
-        project=project.id,
+        project=project,
         stage=wanted.stage,
         version=str(version),
         rolling=wanted.rolling,
@@ -62,15 +71,33 @@ async def _open_or_join(
         created_at=now,
         expires_at=now + rules.LIFETIME,
     )
+
+
+async def add(connection: Connection, actor: Actor, row: PublicationRow) -> None:
+    """A new publication of a project that is there, and stays as long as this is open."""
+    if not await queries.hold_project(connection, row.project):
+        raise not_found()
+    await queries.add_publication(connection, row, actor.person)
+
+
+async def bind(connection: Connection, actor: Actor, publication_id: str) -> None:
+    """Who may fill this publication alone."""
+    if actor.session is not None and actor.token is not None:
+        await queries.bind_to_session(connection, actor.token, publication_id)
+    if actor.trusted is not None:
+        await queries.bind_to_identity(connection, actor.trusted.use, publication_id)
+
+
+async def _open_or_join(
+    services: Services, project: Project, actor: Actor, wanted: OpenPublication, version: Version
+) -> tuple[PublicationRow, bool]:
+    row = new_row(project.id, wanted, version, services.clock())
     async with services.database.transaction() as connection:
         note(f"version {version}")
         other = await _joined(connection, row) if wanted.stage is not None else None
         if other is None:
-            await queries.add_publication(connection, row, actor.person)
-        if actor.session is not None and actor.token is not None:
-            await queries.bind_to_session(connection, actor.token, (other or row).id)
-        if actor.trusted is not None:
-            await queries.bind_to_identity(connection, actor.trusted.use, (other or row).id)
+            await add(connection, actor, row)
+        await bind(connection, actor, (other or row).id)
     return other or row, other is None
 
 
@@ -152,6 +179,8 @@ async def find_to_finish(
     owner = await queries.project_of(services.database, publication_id)
     listed = msgspec.json.encode([owner] if owner is not None else []).decode()
     project = next(iter(await projects_by_id(services.database, listed)), None)
+    if (here := current()) is not None and project is not None:
+        here.to(Permission.UPLOAD_FINISH, project)
     if project is None or not services.guard.may(actor, Permission.UPLOAD_FINISH, project):
         raise not_found("it is an upload of somebody else" if project is not None else None)
     return project, await find(services, project, actor, publication_id)
@@ -173,19 +202,26 @@ async def abandon(
 ) -> None:
     """Forget what was staged. NARs that nothing else needs go with the next collection."""
     await find(services, project, actor, publication_id, kind=kind)
+    await _forget(services, project.id, publication_id)
+
+
+async def _forget(services: Services, project: str, publication_id: str) -> None:
+    """And the project (id), if it was made for a first release that now does not come."""
     async with services.database.transaction() as connection:
         await queries.delete_publication(connection, publication_id)
+        await remove_provisional(connection, project)
 
 
 async def expire(services: Services) -> None:
-    """Forget publications whose time is over, and NARs that a stock client put and never described. Runs
-    periodically.
+    """Forget publications whose time is over, projects that were made for one that never came, and NARs that
+    a stock client put and never described. Runs periodically.
     """
     now = services.clock()
-    expired = await queries.expired_publications(services.database, now)
-    for publication_id in expired:
+    for publication_id, project in await queries.expired_publications(services.database, now):
         # One at a time: each may have many thousand rows, and others want to write meanwhile.
+        await _forget(services, project, publication_id)
+    for project in await provisional_projects(services.database, now - rules.LIFETIME):
         async with services.database.transaction() as connection:
-            await queries.delete_publication(connection, publication_id)
+            await remove_provisional(connection, project)
     async with services.database.transaction() as connection:
         await cache_queries.forget_pushed_nars(connection, now - DAY)

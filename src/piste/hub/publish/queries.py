@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from piste.hub.cache.queries import as_json
 from piste.hub.db.base import Connection, Database, Row, Value, decode
-from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
+from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath, UploadAddress
 
 _PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
     source_license, created_at, expires_at, sequence, kind FROM publication"""
@@ -90,9 +90,61 @@ async def delete_publication(connection: Connection, publication_id: str) -> Non
     await connection.run("DELETE FROM publication WHERE id = $1", publication_id)
 
 
-async def expired_publications(database: Database, now: int) -> list[str]:
-    rows = await database.all("SELECT id FROM publication WHERE expires_at <= $1", now)
-    return [row["id"] for row in rows]
+async def expired_publications(database: Database, now: int) -> list[tuple[str, str]]:
+    """Publication and project (ids)."""
+    rows = await database.all("SELECT id, project FROM publication WHERE expires_at <= $1", now)
+    return [(row["id"], row["project"]) for row in rows]
+
+
+async def hold_project(connection: Connection, project: str) -> bool:
+    """Whether it is there; it then is to the end of the transaction."""
+    return await connection.run("UPDATE project SET sequence = sequence WHERE id = $1", project) == 1
+
+
+async def add_document(connection: Connection, publication_id: str, document: str) -> None:
+    await connection.run(
+        "INSERT INTO publication_document (publication, document) VALUES ($1, $2)", publication_id, document
+    )
+
+
+async def hand_over_document(connection: Connection, publication_id: str, release: str) -> None:
+    """What a publication came with, if anything, is the release's from now on."""
+    await connection.run(
+        """INSERT INTO release_document (release, document)
+           SELECT $2, document FROM publication_document WHERE publication = $1""",
+        publication_id,
+        release,
+    )
+
+
+async def add_upload_address(connection: Connection, hashed: bytes, address: UploadAddress) -> None:
+    await connection.run(
+        """INSERT INTO upload_address (hash, publication, size, digest, staged_by, expires_at)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
+        hashed,
+        address.publication,
+        address.size,
+        address.digest,
+        address.staged_by,
+        address.expires_at,
+    )
+
+
+async def upload_address(database: Database, hashed: bytes) -> UploadAddress | None:
+    row = await database.one(
+        """SELECT a.publication, p.project, a.size, a.digest, a.staged_by, a.expires_at, a.used_at
+           FROM upload_address a JOIN publication p ON p.id = a.publication WHERE a.hash = $1""",
+        hashed,
+    )
+    return None if row is None else decode(row, UploadAddress)
+
+
+async def use_upload_address(connection: Connection, hashed: bytes, now: int) -> bool:
+    """False when another upload was first."""
+    changed = await connection.run(
+        "UPDATE upload_address SET used_at = $2 WHERE hash = $1 AND used_at IS NULL", hashed, now
+    )
+    return changed == 1
 
 
 async def stage_paths(connection: Connection, publication_id: str, paths: Sequence[StagedPath]) -> None:
@@ -219,6 +271,11 @@ async def reserve_sequence(connection: Connection, project: str, publication_id:
     return sequence
 
 
+async def settle_project(connection: Connection, project: str) -> None:
+    """It has a release, so it stays."""
+    await connection.run("UPDATE project SET provisional = FALSE WHERE id = $1 AND provisional", project)
+
+
 async def is_newest_sequence(connection: Connection, project: str, sequence: int) -> bool:
     """Whether no release of the project has this number or a later one; until the end of the transaction
     none gets one.
@@ -235,9 +292,9 @@ async def add_release(connection: Connection, values: Sequence[Value]) -> None:
     await connection.run(
         """INSERT INTO release (id, project, version, sort, sequence, pre, rolling, content, source,
                source_size, description, labels, license, repository, subdirectory, revision, commit_count,
-               readme, published_by, published_at)
+               readme, published_by, published_at, mirrored)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-               $20)""",
+               $20, $21)""",
         *values,
     )
 
@@ -253,7 +310,7 @@ async def add_outputs(connection: Connection, rows: Sequence[Sequence[Value]]) -
 
 async def release_of_version(database: Database | Connection, project: str, sort: bytes) -> Row | None:
     return await database.one(
-        "SELECT id, version, content FROM release WHERE project = $1 AND sort = $2", project, sort
+        "SELECT id, version, content, revision FROM release WHERE project = $1 AND sort = $2", project, sort
     )
 
 

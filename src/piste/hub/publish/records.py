@@ -39,6 +39,29 @@ class PublicationRow(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.metadata, type=Metadata)
 
 
+class Announced(msgspec.Struct, frozen=True):
+    """The file that the source of a publication will come as."""
+
+    size: int
+    digest: str  # hex SHA-256 of the .tar.gz
+
+
+class UploadAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one source may be put, once. The address itself is a secret, kept as its SHA-256 only."""
+
+    publication: str
+    project: str
+    size: int
+    digest: str
+    staged_by: str  # JSON, for the audit log
+    expires_at: int
+    used_at: int | None
+
+    @property
+    def announced(self) -> Announced:
+        return Announced(self.size, self.digest)
+
+
 class StagedPath(PathRecord, frozen=True, kw_only=True):
     state: str
 

@@ -14,7 +14,6 @@ from piste.hub.services import Services
 from piste.wire.publication import Finish, OpenPublication, Unsigned
 
 DECLARATION_LIMIT: Final = 32 << 20
-SOURCE_LIMIT: Final = 512 << 20
 NARS_LIMIT: Final = 1 << 40
 STATEMENTS_LIMIT: Final = 32 << 20
 
@@ -31,7 +30,7 @@ def routes(services: Services) -> list[Route]:
         ("DELETE", _ONE, publishing.abandon, 0),
         ("POST", _ONE + "/declarations", publishing.declare, DECLARATION_LIMIT),
         ("POST", _ONE + "/nars", publishing.nars, NARS_LIMIT),
-        ("PUT", _ONE + "/source", publishing.source, SOURCE_LIMIT),
+        ("PUT", _ONE + "/source", publishing.source, rules.SOURCE_LIMIT),
         ("GET", _ONE + "/paths", publishing.paths, 0),
         ("POST", _ONE + "/finish", publishing.finish, STATEMENTS_LIMIT),
     ]

@@ -3,14 +3,15 @@ anybody.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from piste.hub.access.records import Actor
+from piste.hub.access.records import Actor, Project
 from piste.hub.cache.records import PathRecord
+from piste.hub.db.base import Row
 from piste.hub.errors import HubError
 from piste.hub.publish.records import PINNED, PRESENT, VERIFIED, StagedOutput, StagedPath
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
@@ -26,10 +27,12 @@ MAX_PATHS: Final = 100_000  # in one declaration
 MAX_OUTPUTS: Final = 10_000
 MAX_LABELS: Final = 25  # FlakeHub's own limit
 SHOWN_MISSING: Final = 10
+SOURCE_LIMIT: Final = 512 << 20  # bytes of the .tar.gz
 READY: Final = frozenset({VERIFIED, PRESENT, PINNED})
 
 _STAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
+# Letters of any script, as FlakeHub's own client lets them pass; one of them or a digit has to be there.
+_LABEL: Final = re.compile(r"(?=[.-]*[^\W_])[\w.-]{1,50}")
 _REVISION: Final = re.compile(r"[0-9a-f]{40}")
 _SYSTEM: Final = re.compile(r"[a-z0-9_]{1,32}-[a-z0-9_-]{1,32}")
 
@@ -47,6 +50,27 @@ def version_to_publish(text: str, *, rolling: bool) -> Version:
             hint="A rolling version is 0.<minor>.<commit count>+rev-<40 hex digits>.",
         )
     return version
+
+
+def check_version_is_new(
+    project: Project, version: Version, revision: str | None, existing: Row | None
+) -> None:
+    """Before anything is sent for a version that a project has already."""
+    if existing is None:
+        return
+    name = f"{project.organization_name}/{project.name}"
+    if existing["revision"] == revision:
+        raise HubError(
+            "already-exists",
+            f"Version {existing['version']} of {name} is published already, from this commit.",
+        )
+    raise HubError(
+        "content-differs",
+        f"Version {existing['version']} of {name} is published already, from another commit, so {version}"
+        " can't be.",
+        hint="A version never changes. Publish the next one; two commits with one commit count mean a"
+        " shallow clone, or a branch that was rewritten.",
+    )
 
 
 def check_stage_name(stage: str | None) -> None:
@@ -203,6 +227,13 @@ def checked_output(declared: DeclaredOutput) -> StagedOutput:
     if declared.system is not None and not _SYSTEM.fullmatch(declared.system):
         raise HubError("bad-path-info", f"The system of {attribute} is none, such as x86_64-linux.")
     return StagedOutput(attribute, str(path), declared.system, declared.required)
+
+
+def checked_outputs(declared: Sequence[DeclaredOutput]) -> list[StagedOutput]:
+    """All outputs of a release; HubError names the one that is wrong."""
+    if len(declared) > MAX_OUTPUTS:
+        raise HubError("body-too-large", f"A release has at most {MAX_OUTPUTS} outputs.")
+    return [checked_output(each) for each in declared]
 
 
 def missing_chains(root: str, paths: Mapping[str, StagedPath]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from piste.hub.errors import HubError
+from piste.hub.publish.records import Announced
 from piste.hub.publish.rules import license_of
 from piste.hub.publish.tar import Entry, TarError, TarReader
 
@@ -44,10 +45,13 @@ class Source:
 
 
 class SourceIntake:
-    """One tarball on its way in; `subdirectory` is where its flake.nix has to be."""
+    """One tarball on its way in. Its flake.nix lies at the top, also where the flake has a folder of a
+    repository for itself: publishers pack that folder alone. `announced` is what its bytes have to be.
+    """
 
-    def __init__(self, spool: Path, subdirectory: str | None = None) -> None:
-        self._folder = subdirectory.strip("/") if subdirectory else ""
+    def __init__(self, spool: Path, announced: Announced | None = None) -> None:
+        self._announced = announced
+        self._packed_hash = hashlib.sha256()
         self._inflate = zlib.decompressobj(wbits=31)
         self._tar = TarReader(self._visit, self._collect)
         self._hash = hashlib.sha256()
@@ -65,6 +69,8 @@ class SourceIntake:
         try:
             self._file.write(data)
             self._size += len(data)
+            if self._announced is not None:
+                self._check_announced(self._announced, data)
             self._inflated(data)
         except TarError as error:
             self.discard()
@@ -75,6 +81,14 @@ class SourceIntake:
         except BaseException:
             self.discard()
             raise
+
+    def _check_announced(self, announced: Announced, data: bytes = b"", *, whole: bool = False) -> None:
+        self._packed_hash.update(data)
+        if self._size > announced.size or (whole and self._size < announced.size):
+            more = "or more " if not whole else ""
+            raise TarError(f"{announced.size} bytes were announced, and {self._size} {more}came")
+        if whole and self._packed_hash.hexdigest() != announced.digest:
+            raise TarError("its SHA-256 is not the one that was announced")
 
     def _inflated(self, data: bytes) -> None:
         while True:
@@ -113,7 +127,7 @@ class SourceIntake:
             if inner.lower() in self._seen:
                 return -1
             self._seen.add(inner.lower())
-            if entry.size > limit and PurePosixPath(inner).name in ("flake.nix", "flake.lock"):
+            if entry.size > limit and inner in ("flake.nix", "flake.lock"):
                 raise TarError(f"{inner} is larger than {limit >> 20} MiB")
             return limit
         return -1
@@ -132,13 +146,10 @@ class SourceIntake:
                 raise TarError(f"{entry.name[:100]!r} is a link that leaves the archive")
 
     def _wanted(self, inner: str) -> bool:
-        folder, _, name = inner.rpartition("/")
-        if folder == self._folder and name in ("flake.nix", "flake.lock"):
-            return True
-        return folder in ("", self._folder) and name.lower() in (*_READMES, *_LICENSES)
+        return inner in ("flake.nix", "flake.lock") or inner.lower() in (*_READMES, *_LICENSES)
 
     def _limit(self, inner: str) -> int:
-        return {"flake.nix": FLAKE_LIMIT, "flake.lock": LOCK_LIMIT}.get(inner.rpartition("/")[2], TEXT_LIMIT)
+        return {"flake.nix": FLAKE_LIMIT, "flake.lock": LOCK_LIMIT}.get(inner, TEXT_LIMIT)
 
     def _collect(self, entry: Entry, data: bytes) -> None:
         self._files[entry.name.partition("/")[2]] = data
@@ -146,6 +157,8 @@ class SourceIntake:
     def finish(self) -> Source:
         """The end of the body: what the source is. The file of the spool is the caller's from here on."""
         try:
+            if self._announced is not None:
+                self._check_announced(self._announced, whole=True)
             if not self._inflate.eof:
                 raise TarError("it is cut short")
             self._tar.finish()
@@ -167,27 +180,24 @@ class SourceIntake:
         )
 
     def _check_flake(self) -> None:
-        prefix = f"{self._folder}/" if self._folder else ""
-        if f"{prefix}flake.nix" not in self._files:
-            raise TarError(f"it has no {prefix}flake.nix")
-        lock = self._files.get(f"{prefix}flake.lock")
+        if "flake.nix" not in self._files:
+            raise TarError("it has no flake.nix at its top")
+        lock = self._files.get("flake.lock")
         if lock is not None:
             try:
                 whole = json.loads(lock)
             except (ValueError, RecursionError):
-                raise TarError(f"{prefix}flake.lock is not JSON") from None
+                raise TarError("flake.lock is not JSON") from None
             if not isinstance(whole, dict) or "version" not in whole:
-                raise TarError(f"{prefix}flake.lock is not a lock file")
+                raise TarError("flake.lock is not a lock file")
 
     def _text(self, names: tuple[str, ...]) -> str | None:
-        """The first of these files, nearest to the flake; None where it is absent or not text."""
-        folders = (f"{self._folder}/", "") if self._folder else ("",)
+        """The first of these files; None where it is absent or not text."""
         by_lower = {name.lower(): data for name, data in self._files.items()}
-        for folder in folders:
-            for name in names:
-                data = by_lower.get(f"{folder}{name}".lower())
-                if data is not None and b"\0" not in data:
-                    return data.decode("utf-8", "replace")
+        for name in names:
+            data = by_lower.get(name)
+            if data is not None and b"\0" not in data:
+                return data.decode("utf-8", "replace")
         return None
 
     def discard(self) -> None:

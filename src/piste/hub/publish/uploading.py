@@ -12,7 +12,7 @@ from piste.hub.cache.keep import KeptNar, keep
 from piste.hub.errors import HubError
 from piste.hub.publish import queries, rules
 from piste.hub.publish.frames import Bundle
-from piste.hub.publish.records import PublicationRow, StagedPath
+from piste.hub.publish.records import Announced, PublicationRow, StagedPath
 from piste.hub.publish.source import Source, SourceIntake
 from piste.hub.registry.records import source_key
 from piste.hub.services import Services
@@ -123,11 +123,17 @@ async def _known(services: Services, project: Project, staged: Sequence[str]) ->
 
 
 async def take_source(
-    services: Services, project: Project, publication: PublicationRow, body: AsyncIterable[bytes]
+    services: Services,
+    project: Project,
+    publication: PublicationRow,
+    body: AsyncIterable[bytes],
+    *,
+    announced: Announced | None = None,
+    address: bytes | None = None,
 ) -> Source:
-    """The source tarball of a publication."""
+    """The source tarball of a publication; `address` (a hash) is the upload address that it takes up."""
     async with services.workers.place(project.organization):
-        intake = SourceIntake(services.objects.spool, publication.said.subdirectory)
+        intake = SourceIntake(services.objects.spool, announced)
         await services.workers.pump(body, intake)
         source = await services.workers.run(intake.finish)
     try:
@@ -140,6 +146,10 @@ async def take_source(
         taken = await queries.set_source(
             connection, publication.id, [source.digest, size, source.readme, source.license]
         )
+        if address is not None and not await queries.use_upload_address(
+            connection, address, services.clock()
+        ):
+            raise upload_address_invalid()
     if not taken:
         raise HubError(
             "content-differs",
@@ -147,3 +157,12 @@ async def take_source(
             hint="Machines that fill one release publish the same commit.",
         )
     return source
+
+
+def upload_address_invalid() -> HubError:
+    """One answer, whether there never was such an address or its time is over."""
+    return HubError(
+        "upload-address-invalid",
+        "This upload address is unknown, was used, or has expired.",
+        hint="Stage the release again: each address takes one upload, for minutes.",
+    )

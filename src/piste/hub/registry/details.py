@@ -25,6 +25,7 @@ async def release_details(services: Services, project: Project, row: ReleaseRow)
         repository=said.repository,
         subdirectory=said.subdirectory,
         readme=said.readme,
+        mirrored=said.mirrored,
     )
 
 

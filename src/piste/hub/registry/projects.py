@@ -20,8 +20,15 @@ async def create(services: Services, organization: Organization, wanted: wire.Ne
     try:
         async with services.database.transaction() as connection:
             made = new_id(now)
-            await queries.add_project(connection, made, organization.id, wanted.name, wanted.visibility, now)
-            await queries.fill_pending(connection, made, organization.id, wanted.name)
+            await queries.add_project(
+                connection,
+                made,
+                organization.id,
+                wanted.name,
+                wanted.visibility,
+                now,
+                provisional=wanted.provisional,
+            )
             note(f"project {wanted.name} {wanted.visibility}")
     except ConflictError as error:
         raise HubError(

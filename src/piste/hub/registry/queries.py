@@ -16,18 +16,58 @@ _RELEASE = """SELECT id, version, sort, sequence, rolling, source, source_size, 
 
 
 async def add_project(
-    connection: Connection, project: str, organization: str, name: str, visibility: str, now: int
+    connection: Connection,
+    project: str,
+    organization: str,
+    name: str,
+    visibility: str,
+    now: int,
+    *,
+    provisional: bool = False,
 ) -> None:
     """ConflictError when the organization has one of that name."""
     await connection.run(
-        """INSERT INTO project (id, organization, name, visibility, sequence, created_at)
-           VALUES ($1, $2, $3, $4, 0, $5)""",
+        """INSERT INTO project (id, organization, name, visibility, sequence, created_at, provisional)
+           VALUES ($1, $2, $3, $4, 0, $5, $6)""",
         project,
         organization,
         name,
         visibility,
         now,
+        provisional,
     )
+    await fill_pending(connection, project, organization, name)
+
+
+async def provisional_projects(database: Database, before: int) -> list[str]:
+    """Ids of those that are older than a moment."""
+    rows = await database.all("SELECT id FROM project WHERE provisional AND created_at < $1", before)
+    return [row["id"] for row in rows]
+
+
+async def remove_provisional(connection: Connection, project: str) -> None:
+    """A project that was made for its first release goes when nothing is left in it; trust in those who
+    publish to it waits for the next one of that name.
+    """
+    # Two statements: whoever opens a publication holds the same row, and only the second one sees it then.
+    if not await connection.run(
+        "UPDATE project SET sequence = sequence WHERE id = $1 AND provisional", project
+    ):
+        return
+    empty = await connection.one(
+        """SELECT 1 AS one FROM project p WHERE p.id = $1
+               AND NOT EXISTS (SELECT 1 FROM release r WHERE r.project = p.id)
+               AND NOT EXISTS (SELECT 1 FROM publication q WHERE q.project = p.id)
+               AND NOT EXISTS (SELECT 1 FROM path_info i WHERE i.project = p.id)
+               AND NOT EXISTS (SELECT 1 FROM pushed_nar n WHERE n.project = p.id)
+               AND NOT EXISTS (SELECT 1 FROM token t WHERE t.project = p.id AND t.kind <> 'session')""",
+        project,
+    )
+    if empty is None:
+        return
+    await connection.run("UPDATE trust_rule SET project = NULL WHERE project = $1", project)
+    await connection.run("UPDATE token SET project = NULL WHERE project = $1 AND kind = 'session'", project)
+    await connection.run("DELETE FROM project WHERE id = $1", project)
 
 
 async def fill_pending(connection: Connection, project: str, organization: str, name: str) -> None:
@@ -49,7 +89,9 @@ async def fill_pending(connection: Connection, project: str, organization: str, 
 
 
 async def set_visibility(connection: Connection, project: str, visibility: str) -> None:
-    await connection.run("UPDATE project SET visibility = $2 WHERE id = $1", project, visibility)
+    await connection.run(
+        "UPDATE project SET visibility = $2, provisional = FALSE WHERE id = $1", project, visibility
+    )
 
 
 async def delete_project(connection: Connection, project: str, now: int) -> None:
@@ -159,10 +201,17 @@ async def place_of(database: Database, project: str, published_at: int) -> tuple
 
 async def release_said(database: Database, release: str) -> ReleaseSaid | None:
     row = await database.one(
-        "SELECT description, labels, license, repository, subdirectory, readme FROM release WHERE id = $1",
+        """SELECT description, labels, license, repository, subdirectory, readme, mirrored FROM release
+           WHERE id = $1""",
         release,
     )
     return None if row is None else decode(row, ReleaseSaid)
+
+
+async def release_document(database: Database, release: str) -> str | None:
+    """What a client of another dialect said of it, to the letter."""
+    row = await database.one("SELECT document FROM release_document WHERE release = $1", release)
+    return None if row is None else row["document"]
 
 
 async def set_yank(connection: Connection, release: str, when: int | None, reason: str | None) -> None:

@@ -38,6 +38,7 @@ class ReleaseSaid(msgspec.Struct, frozen=True, kw_only=True):
     repository: str | None = None
     subdirectory: str | None = None
     readme: str | None = None
+    mirrored: bool = False
 
 
 def source_key(digest: str) -> str:
