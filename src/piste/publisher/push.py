@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from piste.client.api import HubClient, push_path
 from piste.lib.errors import PisteError, UnreachableError
@@ -18,11 +18,14 @@ from piste.nix.narinfo import PathInfo
 from piste.nix.signature import SecretKey
 from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
-from piste.publisher import signing, upload, upstream
+from piste.publisher import signing, upload
 from piste.publisher.records import Progress
 from piste.wire.organizations import Upstream
 from piste.wire.publication import Declaration, DeclaredPath
 from piste.wire.pushes import WantedPaths
+
+if TYPE_CHECKING:
+    from piste.publisher.upstream import Pin
 
 _DECLARED_AT_ONCE: Final = 5_000  # paths; 32 MiB is the most that the hub takes
 _ASKED_AT_ONCE: Final = 100_000
@@ -107,8 +110,7 @@ class _Pushing:
             raise
 
     def _declared(self, infos: Sequence[PathInfo], upstreams: Mapping[str, list[str]]) -> list[DeclaredPath]:
-        known = [Upstream(address, keys, 0) for address, keys in upstreams.items()]
-        pins = upstream.find_pins(infos, known) if known else {}
+        pins = _find_pins(infos, upstreams) if upstreams else {}
         keys = self._wish.signing_keys
         declared = []
         for info in infos:
@@ -159,3 +161,9 @@ class _Pushing:
         finally:
             seconds = self._result.seconds
             seconds[step] = seconds.get(step, 0.0) + monotonic() - start
+
+
+def _find_pins(infos: Sequence[PathInfo], upstreams: Mapping[str, list[str]]) -> "dict[PathInfo, Pin]":
+    from piste.publisher.upstream import find_pins  # slow to import, and seldom needed
+
+    return find_pins(infos, [Upstream(address, keys, 0) for address, keys in upstreams.items()])
