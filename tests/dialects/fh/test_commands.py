@@ -30,7 +30,7 @@ DEFINITIONS = """
 HOME = "homeConfigurations.ada"
 
 
-def test_login_and_status_need_one_request_and_the_netrc_names_hosts_alone(
+def test_gotcha_25_a_login_is_one_request_and_leaves_a_netrc_that_names_hosts_alone(
     world: World, tmp_path: Path
 ) -> None:
     assert world.member.status().read(TokenStatus).gh_name

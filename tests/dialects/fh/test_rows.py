@@ -323,3 +323,18 @@ def test_addresses_are_made_of_the_hubs_public_url(tmp_path: Path) -> None:
     base = "https://hub.example.org/f"
     assert shown["pretty_download_url"] == f"{base}/{acme.organization}/web/1.0.0.tar.gz"
     assert shown["download_url"].startswith(f"{base}/pinned/{acme.organization}/web/1.0.0/")
+
+
+def test_too_many_requests_are_told_in_a_sentence_too(tmp_path: Path) -> None:
+    hub = Hub(tmp_path / "hub", options=("--sign-ins", "1", "--resolutions", "1"))
+    try:
+        fh = Fh(hub.start().url)
+        acme = Acme(hub, visibility="public")
+        assert fh.status().status == 401
+        assert fh.resolve(f"{acme.organization}/web/1#x").status == 404
+        for heard in (fh.status(), fh.resolve(f"{acme.organization}/web/1#x")):
+            assert heard.status == 429
+            assert heard.sentence.startswith("Too many requests")
+            assert int(heard.headers["retry-after"]) <= 60
+    finally:
+        hub.close()

@@ -8,15 +8,15 @@ from starlette.responses import Response
 
 from piste.hub.access import creating, token_queries, token_rules
 from piste.hub.access.creating import Wanted
+from piste.hub.access.keeping import add, end
 from piste.hub.access.records import Kind, Permission
 from piste.hub.access.status import status_of
 from piste.hub.access.token_rules import TokenBounds
-from piste.hub.db.base import Connection, Row
+from piste.hub.db.base import Row
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import json_response, read_json
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
-from piste.hub.trail import note
 from piste.lib.clock import SECOND
 from piste.wire.tokens import CreatedToken, NewToken, NewTokens, RotateToken, Token
 
@@ -51,12 +51,12 @@ async def _create(services: Services, exchange: Exchange) -> Response:
     wanted = Wanted(kind, asked.description, token_rules.lifetime(kind, asked.expires_in))
     if kind is Kind.USER:
         person = await _person(services, exchange, asked)
-        return _shown_once(await _add(services, exchange, replace(wanted, person=person)))
+        return _shown_once(await add(services, exchange, replace(wanted, person=person)))
     services.guard.require(exchange.actor, Permission.ORGANIZATION_ADMIN, exchange.organization)
     if kind is Kind.DEVICE:
-        return _shown_once(await _add(services, exchange, wanted))
+        return _shown_once(await add(services, exchange, wanted))
     wanted = await creating.resolve_only(services, exchange.organization, asked, {})
-    created = await _add(services, exchange, wanted)
+    created = await add(services, exchange, wanted)
     return _shown_once(await creating.with_versions(services, created, wanted))
 
 
@@ -69,33 +69,6 @@ async def _create_many(services: Services, exchange: Exchange) -> Response:
 
 def _shown_once(created: CreatedToken) -> Response:
     return json_response(created, 201, {"Cache-Control": "no-store"})
-
-
-async def _add(
-    services: Services, exchange: Exchange, wanted: Wanted, *, replaces: Row | None = None, overlap: int = 0
-) -> CreatedToken:
-    """Make the token, in place of another or not."""
-    now = services.clock()
-    created, row = creating.make(exchange, wanted, now)
-    async with services.database.transaction() as connection:
-        await token_queries.add_token(connection, row)
-        note(f"{wanted.kind} token {created.id}" + (f" in place of {replaces['id']}" if replaces else ""))
-        if replaces is not None:
-            await _replace(connection, replaces["id"], created.id, now + overlap * SECOND)
-            if not overlap:
-                await _end(services, connection, replaces["id"], now)
-    return created
-
-
-async def _replace(connection: Connection, old: str, new: str, ends: int) -> None:
-    if not await token_queries.replace(connection, old, new, ends):
-        raise HubError("bad-request", "This token was replaced or revoked at this moment.")
-
-
-async def _end(services: Services, connection: Connection, token: str, now: int) -> None:
-    """The token and the closure tokens that it was given."""
-    if await token_queries.revoke(connection, token, now):
-        await services.revocations.add_token(connection, token)
 
 
 async def _rotate(services: Services, exchange: Exchange) -> Response:
@@ -117,10 +90,10 @@ async def _rotate(services: Services, exchange: Exchange) -> Response:
     )
     overlap = token_rules.overlap(asked.overlap)
     if kind is not Kind.RESOLVE_ONLY:
-        return _shown_once(await _add(services, exchange, new, replaces=row, overlap=overlap))
+        return _shown_once(await add(services, exchange, new, replaces=row, overlap=overlap))
     bounds = TokenBounds(row["requirement"], row["attribute"], row["minimum_version"])
     new = replace(new, bounds=bounds)
-    created = await _add(services, exchange, new, replaces=row, overlap=overlap)
+    created = await add(services, exchange, new, replaces=row, overlap=overlap)
     return _shown_once(await creating.with_versions(services, created, new))
 
 
@@ -159,9 +132,7 @@ async def _person(services: Services, exchange: Exchange, asked: NewToken) -> st
 
 async def _revoke(services: Services, exchange: Exchange) -> Response:
     row = await _managed(services, exchange)
-    async with services.database.transaction() as connection:
-        note(f"{row['kind']} token {row['id']}")
-        await _end(services, connection, row["id"], services.clock())
+    await end(services, row)
     return Response(status_code=204)
 
 
