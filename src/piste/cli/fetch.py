@@ -44,7 +44,7 @@ def fetch(
         with seconds.step("resolve"):
             past = Journal(host.state_folder(Kind.NIXOS)).deployments()
             authorised = authorise(client, host, named, past)
-        fetched = fetching.bring(authorised, fetching.plan(authorised), link)
+        fetched = fetching.bring(authorised, fetching.plan_if_possible(authorised), link)
     if as_json:
         names = ("store_path", "paths_fetched", "bytes_received", "bytes_full")
         show.data({name: getattr(fetched, name) for name in names} | {"seconds": seconds.read()})

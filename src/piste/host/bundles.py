@@ -1,38 +1,78 @@
-"""Which NARs are asked for together, and what comes of that taken apart again.
+"""What is asked for together: small NARs in bundles, large ones in parts, each in import order.
 
-Small ones that follow one another in import order come as one answer of the hub, in which nothing tells where
-one ends: the sources said how long each is. A wrong length ends as a NAR that is not what was promised.
+Small ones of the hub's cache that stand near one another come as one answer, in which nothing tells where one
+ends: the sources said how long each is. A wrong length ends as a NAR that is not what was promised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
-
-from piste.wire.resolution import NarSource
 
 _SMALL: Final = 512 * 1024  # compressed; from here on a NAR is worth a request of its own
 _BUNDLE: Final = 2 << 20  # what is wanted first must not wait long for the rest of its bundle
 _COUNT: Final = 128
+_SPREAD: Final = 256  # items that a bundle may reach over
+_PART: Final = 8 << 20  # what one request brings of a large NAR
+_WHOLE: Final = 12 << 20  # up to here a NAR is not worth cutting
 
 
-def group(sources: Sequence[NarSource], missing: Sequence[int]) -> list[list[int]]:
-    """The places of `missing`, in their order, as one list for each request."""
+@dataclass(frozen=True)
+class Item:
+    """Bytes that come in one piece: a NAR as it is kept, or a part of it."""
+
+    place: int  # in the manifest
+    url: str
+    size: int | None  # None: not known before
+    estimate: int  # the same for the books, which need a number
+    from_cache: bool  # takes the token of the closure
+    key: str | None = None  # names the file among all that there are; None: it can't be taken up again
+    start: int = 0  # within the file
+    part: bool = False  # more of the file follows
+    last: bool = True  # of the file
+    together: bool = False  # may be in a bundle
+
+    @property
+    def small(self) -> bool:
+        return self.together and not self.part and self.size is not None and self.size < _SMALL
+
+
+def parts_of(item: Item) -> list[Item]:
+    """A large NAR in parts, so that several connections bring it, and what came need not come again."""
+    if item.size is None or item.size <= _WHOLE or item.key is None:
+        return [item]
+    starts = range(0, item.size, _PART)
+    return [
+        replace(
+            item,
+            start=start,
+            size=(size := min(_PART, item.size - start)),
+            estimate=size,
+            part=True,
+            last=start == starts[-1],
+        )
+        for start in starts
+    ]
+
+
+def group(items: Sequence[Item], wanted: Iterable[int]) -> list[list[int]]:
+    """The numbers in `wanted`, as one list for each request; the lists are in order of their first."""
     groups: list[list[int]] = []
     seen: set[str] = set()
+    bundle: list[int] = []
     room = 0
-    for place in missing:
-        source = sources[place]
-        size = source.file_size
-        if size is None or size >= _SMALL or "://" in source.url or source.url in seen:
-            groups.append([place])
-            room = 0
+    for number in wanted:
+        item = items[number]
+        if not item.small or item.size is None or item.url in seen:
+            groups.append([number])
             continue
-        seen.add(source.url)
-        if size > room or len(groups[-1]) >= _COUNT:
-            groups.append([])
+        seen.add(item.url)
+        if not bundle or item.size > room or len(bundle) >= _COUNT or number - bundle[0] > _SPREAD:
+            bundle = []
+            groups.append(bundle)
             room = _BUNDLE
-        groups[-1].append(place)
-        room -= size
+        bundle.append(number)
+        room -= item.size
     return groups
 
 
@@ -45,29 +85,3 @@ def address(manifest: str, places: Sequence[int]) -> str:
         f"{start}-{end}" if end > start else f"{start}" for start, end in zip(starts, ends, strict=True)
     )
     return f"manifest/{digest}/nars?places={','.join(ranges)}"
-
-
-class Parts:
-    """The pieces of one answer, cut where one NAR ends and the next begins. Take each part to its end."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def part(self, size: int) -> Iterator[bytes]:
-        """The next `size` bytes; fewer where the answer ends before."""
-        while size:
-            piece = self._rest or next(self._pieces, b"")
-            if not piece:
-                return
-            self._rest = piece[size:]
-            if self._rest:
-                piece = piece[:size]
-            size -= len(piece)
-            yield piece
-
-    def remainder(self) -> Iterator[bytes]:
-        """Everything that is left."""
-        if self._rest:
-            yield self._rest
-        yield from self._pieces

@@ -62,8 +62,8 @@ def apply(host: Host, credential: Credential, request: Request, watcher: Watcher
             writer.move(deployment, State.FINISHED, result=Result.FAILED, reason=error.message)
             raise
         warned = [
-            *warnings.cut_off(authorised, manifest, target, credential.hub),
-            *warnings.reboot(manifest, target),
+            *(warnings.cut_off(authorised, manifest, target, credential.hub) if manifest else ()),
+            *(warnings.reboot(manifest, target) if manifest else ()),
         ]
         for text in warned:
             watcher.warn(text)
@@ -136,7 +136,7 @@ def outcome(
 
 def _obtain(
     work: _Work, credential: Credential, request: Request, deployment: Deployment
-) -> tuple[Authorised, Manifest, Fetched, Deployment]:
+) -> tuple[Authorised, Manifest | None, Fetched, Deployment]:
     """Stages 1 to 3: from a reference to a closure in the store, rooted."""
     move = work.writer.move
     with HubClient(credential) as hub, Fetching(hub, work.host, work.watcher, work.seconds) as fetching:
@@ -146,11 +146,12 @@ def _obtain(
         with work.seconds.step("resolve"):
             authorised = authorise(hub, work.host, reference, work.journal.deployments())
         deployment = move(deployment, State.AUTHORISED, **_identity(authorised))
-        plan = fetching.plan(authorised)
+        plan = fetching.plan_if_possible(authorised)
         deployment = move(deployment, State.PLANNED)
         fetched = fetching.bring(authorised, plan, root_link(work.journal, request.kind))
     got = {"paths_fetched": fetched.paths_fetched, "bytes_received": fetched.bytes_received}
-    return authorised, plan.manifest, fetched, move(deployment, State.FETCHED, **got)
+    manifest = plan.manifest if plan is not None else None
+    return authorised, manifest, fetched, move(deployment, State.FETCHED, **got)
 
 
 def _identity(authorised: Authorised) -> dict[str, Any]:

@@ -70,6 +70,13 @@ class Host:
         place = self.user_state() / "piste" if kind is Kind.HOME_MANAGER else "/var/lib/piste"
         return self._kept_within(self.within(place))
 
+    def cache_folder(self) -> Path:
+        """Where what can be had again is kept: the user's own folder, or that of the machine or root."""
+        if self.is_whole_machine and os.geteuid() != 0:
+            cache = os.environ.get("XDG_CACHE_HOME")
+            return Path(cache or self.home() / ".cache") / "piste"
+        return self._kept_within(self.within("/var/cache/piste"))
+
     def _kept_within(self, folder: Path) -> Path:
         """UsageError where a link below the root would have us write outside of it."""
         if self.is_whole_machine or folder.resolve().is_relative_to(self.root.resolve()):

@@ -16,7 +16,7 @@ from piste.host.records import Authorised, Plan
 from piste.lib.errors import PisteError
 from piste.nix.store_path import STORE_DIR, StorePath
 from piste.nixcmd.daemon import Daemon
-from piste.wire.manifest import Manifest, ManifestError, decode_manifest
+from piste.wire.manifest import Manifest, ManifestError, UnknownFormatError, decode_manifest
 from piste.wire.resolution import ManifestSources, NarSource
 
 
@@ -70,6 +70,8 @@ def _manifest(authorised: Authorised) -> Manifest:
         data = cache.request("GET", ("manifest", digest.removeprefix("sha256:")))
     try:
         manifest = decode_manifest(data, digest)
+    except UnknownFormatError as error:
+        raise PisteError("manifest-unknown", f"The manifest can't be understood: {error}.") from error
     except ManifestError as error:
         raise PisteError("bad-manifest", f"The hub's manifest can't be used: {error}.") from error
     if f"{STORE_DIR}/{manifest.root.path}" != authorised.store_path or manifest.store_dir != STORE_DIR:

@@ -1,292 +1,295 @@
 """Stage 3, the far half: NARs come in, many at once and in no one's order, within bounds of memory and disk.
 
-A thread with an event loop downloads; the thread that imports takes one NAR after another, in import order.
-Small NARs wait in temporary files; a large one is passed on as it comes, once its turn has come, and is never
-on the disk. Room is given out in import order, so what is taken next always has some: neither side can wait
-for the other for ever.
+Threads download into the spool; the thread that imports takes one item after another, in import order, and
+may read what is there of one while the rest still comes. Room is given out in import order, and what is
+waited for always gets some: neither side can wait for the other for ever.
 """
 
-import asyncio
-import contextlib
-import os
-import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Final, Self
 
-import aiohttp
-
-from piste.client.transfer import PIECE, download, open_session
+from piste.client.download import Downloader, Failure
+from piste.client.hub import unreachable
+from piste.host.bundles import Item, group
+from piste.host.spool import ROOM, Left, Spool, SpoolFile
 from piste.lib.errors import AccessError
+from piste.lib.retry import Backoff
 
 CONNECTIONS: Final = 16  # more gain nothing on a fast line, and cost the hub
-_LARGE: Final = 32 << 20  # compressed; from here on a NAR is passed on as it comes
-_SPOOL: Final = 256 << 20  # what may lie in temporary files
-_WAITING: Final = 256  # NARs that may wait: each keeps a file open, or a little memory
-_IN_MEMORY: Final = 64 * 1024  # below it a file costs more than it saves
-_HELD: Final = 4 << 20  # of a NAR that is passed on as it comes
-_TOKEN_LASTS: Final = 60.0  # a new token that is refused this soon is refused for another reason than its age
+_WAITING: Final = 128  # files that may wait
+_BEGUN: Final = 4096  # bytes of an item that are worth asking for the rest of it alone
+# What was read is certainly imported once this much more was: pipes and buffers hold less.
+_LAG: Final = 4 << 20
+# Together half a minute: a hub that is started anew is back by then.
+_BACKOFF: Final = Backoff(attempts=9)
+_JOIN: Final = 5.0
 
 
 class AbandonedError(Exception):
     """The other side has gone away; why, is told there."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A NAR to be fetched."""
-
-    url: str
-    size: int | None  # of the file, where the hub knows it
-    estimate: int  # the same for the books, which need a number
-    from_cache: bool  # takes the token of the closure
-
-
-class _Spooled:
-    """A NAR that waits in a temporary file until its turn comes."""
-
-    def __init__(self) -> None:
-        # It is closed when its turn has passed, or by the end of the process.
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=_spool_folder())  # noqa: SIM115 - lives beyond this
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-
-    async def write(self, data: bytes) -> None:
-        self._file.write(data)
-
-    async def restart(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-
-    def end(self, error: BaseException | None) -> None:
-        self._error = error
-        self._done.set()
-
-    def pieces(self) -> Iterator[bytes]:
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        self._file.seek(0)
-        while piece := self._file.read(PIECE):
-            yield piece
-        self._file.close()
-
-
-class _Passing:
-    """A NAR that is passed on as it comes: a few pieces between the one thread and the other."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.turn = asyncio.Event()
-        self._loop = loop
-        self._room = asyncio.Event()
-        self._changed = threading.Condition()
-        self._pieces: deque[bytes] = deque()
-        self._held = 0
-        self._written = 0
-        self._again = 0  # bytes that come a second time
-        self._ended = False
-        self._error: BaseException | None = None
-
-    async def write(self, data: bytes) -> None:
-        skipped = min(self._again, len(data))
-        self._again -= skipped
-        data = data[skipped:]
-        if not data:
-            return
-        self._written += len(data)
-        self._room.clear()
-        with self._changed:
-            self._pieces.append(data)
-            self._held += len(data)
-            full = self._held > _HELD
-            self._changed.notify()
-        if full:
-            await self._room.wait()
-
-    async def restart(self) -> None:
-        self._again = self._written
-
-    def end(self, error: BaseException | None) -> None:
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify()
-
-    def pieces(self) -> Iterator[bytes]:
-        _call(self._loop, self.turn.set)
-        while (piece := self._next()) is not None:
-            _call(self._loop, self._room.set)
-            yield piece
-
-    def _next(self) -> bytes | None:
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._pieces) or self._ended)
-            if self._pieces:
-                piece = self._pieces.popleft()
-                self._held -= len(piece)
-                return piece
-        if self._error is not None:
-            raise self._error
-        return None
-
-
-class _Counted:
-    """A delivery whose bytes are counted as they come."""
-
-    def __init__(self, delivery: _Spooled | _Passing, count: Callable[[int], None]) -> None:
-        self._count = count
-        self._delivery = delivery
-        self.restart = delivery.restart
-
-    async def write(self, data: bytes) -> None:
-        self._count(len(data))
-        await self._delivery.write(data)
-
-
 class Supply:
-    """The NARs of a plan. Use it in a `with` block, and take them in order, each to its end.
+    """The items of a plan. Use it in a `with` block, and take them in order, each to its end.
 
-    `renew` gives a new token when the old one has expired; `count` is told of bytes as they come.
+    `bundle` tells the address at which several places are one answer; `renew` gives a new token when the
+    old one has expired; `count` is told of bytes as they come.
     """
 
     def __init__(
         self,
-        wanted: list[Wanted],
+        items: Sequence[Item],
+        spool: Spool,
+        bundle: Callable[[list[int]], str],
         token: str | None,
         renew: Callable[[], str | None],
         count: Callable[[int], None],
     ) -> None:
-        self._wanted = wanted
-        self._token = token
-        self._renew = renew
-        self._renewed_at = 0.0
+        self._items = items
+        self._spool = spool
+        self._bundle = bundle
         self._count = count
-        self._used = 0
-        self._held = 0
-        self._freed = asyncio.Event()
-        self._renewing = asyncio.Lock()
-        self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._offered: list[_Spooled | _Passing] = []
+        self._tokens = _Tokens(token, renew)
+        self._held: dict[int, Left] = {}
+        self._begun: dict[int, Left] = {}
+        self._take_up(spool.left())
+        self.taken_up = bool(self._held or self._begun)
+        self._jobs = self._grouped()
+        self._job_of = {number: order for order, job in enumerate(self._jobs) for number in job}
         self._changed = threading.Condition()
+        self._next = self._used = self._open = 0
+        self._asked = -1  # the job that is waited for
+        self._stopped = threading.Event()
         self._error: BaseException | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
+        self._files: dict[int, SpoolFile] = {}
+        self._books = _Books(items, self._release)
+        self._downloaders: list[Downloader] = []
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
+        for _ in range(min(CONNECTIONS, len(self._jobs))):
+            self._downloaders.append(Downloader())
+            argument = (self._downloaders[-1],)
+            self._threads.append(
+                threading.Thread(target=self._work, args=argument, name="downloads", daemon=True)
+            )
+            self._threads[-1].start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        _call(self._loop, self._main.cancel)
-        self._thread.join()
-
-    def take(self, place: int) -> Iterator[bytes]:
-        """The bytes of the NAR at this place as they were sent; its room is free once they were read."""
+        self._stopped.set()
         with self._changed:
-            self._changed.wait_for(lambda: len(self._offered) > place or self._error is not None)
-            if len(self._offered) <= place:
+            self._changed.notify_all()
+        for downloader in self._downloaders:
+            downloader.abort()
+        for thread in self._threads:
+            thread.join(_JOIN)
+        for file in self._files.values():
+            file.close()
+
+    def take(self, number: int) -> Iterator[bytes]:
+        """The bytes of an item as they were sent; its room is free some time after they were read."""
+        held = self._held.get(number)
+        if held is not None:
+            file, offset = held.file, held.offset
+        else:
+            file, offset = self._file_of(number)
+        size = 0
+        for piece in file.pieces(offset, self._items[number].size):
+            size += len(piece)
+            yield piece
+        self._books.read(number, size, file, self._jobs_left(number))
+
+    def _jobs_left(self, number: int) -> int | None:
+        """The job of an item, if this was the last of it that was to be read."""
+        order = self._job_of.get(number)
+        return order if order is not None and self._jobs[order][-1] == number else None
+
+    def _file_of(self, number: int) -> tuple[SpoolFile, int]:
+        order = self._job_of[number]
+        with self._changed:
+            self._asked = max(self._asked, order)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: order in self._files or self._error is not None)
+            if order not in self._files:
                 raise self._error or AbandonedError
-        delivery = self._offered[place]
-        yield from delivery.pieces()
-        if isinstance(delivery, _Spooled):
-            _call(self._loop, self._give_back, self._wanted[place].estimate)
+            offsets = self._offsets(self._jobs[order])
+            return self._files[order], offsets[self._jobs[order].index(number)]
 
-    # the downloads' thread
+    def _offsets(self, job: list[int]) -> list[int]:
+        return [0, *accumulate(self._items[number].size or 0 for number in job)]
 
-    def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            self._loop = runner.get_loop()
-            self._main = self._loop.create_task(self._download_all())
-            self._ready.set()
-            try:
-                self._loop.run_until_complete(self._main)
-            except asyncio.CancelledError:
-                return
-            except Exception as error:
-                with self._changed:
-                    self._error = error
-                    self._changed.notify()
+    # what an earlier fetch left
 
-    async def _download_all(self) -> None:
-        secure = any(one.url.startswith("https:") for one in self._wanted)
-        # One more for the large NAR whose turn it is.
-        async with open_session(CONNECTIONS + 1, secure=secure) as session, asyncio.TaskGroup() as tasks:
-            for one in self._wanted:
-                if one.estimate >= _LARGE:
-                    delivery: _Spooled | _Passing = _Passing(self._loop)
-                else:
-                    await self._claim(one.estimate)
-                    await self._slots.acquire()
-                    delivery = _Spooled()
-                tasks.create_task(self._deliver(session, one, delivery))
-                with self._changed:
-                    self._offered.append(delivery)
-                    self._changed.notify()
+    def _take_up(self, left: dict[tuple[str, int], Left]) -> None:
+        for number, item in enumerate(self._items):
+            found = left.get((item.key, item.start)) if item.key is not None else None
+            if found is None or item.size is None:
+                continue
+            if found.size == item.size:
+                self._held[number] = found
+            elif found.size >= _BEGUN:
+                self._begun[number] = found
 
-    async def _deliver(
-        self, session: aiohttp.ClientSession, one: Wanted, delivery: _Spooled | _Passing
-    ) -> None:
-        """Never raises: what went wrong is told to whoever takes the NAR."""
-        error: BaseException | None = AbandonedError()
+    def _grouped(self) -> list[list[int]]:
+        fresh = (n for n in range(len(self._items)) if n not in self._held and n not in self._begun)
+        return sorted([*group(self._items, fresh), *([number] for number in self._begun)])
+
+    # the downloads' threads
+
+    def _work(self, downloader: Downloader) -> None:
         try:
-            if isinstance(delivery, _Passing):
-                await delivery.turn.wait()
-            await self._download(session, one, _Counted(delivery, self._count))
-            error = None
-        except Exception as failure:
-            error = failure
+            while (order := self._next_job()) is not None:
+                self._bring(downloader, order)
         finally:
-            delivery.end(error)
-            if isinstance(delivery, _Spooled):
-                self._slots.release()
+            downloader.close()
 
-    async def _download(self, session: aiohttp.ClientSession, one: Wanted, consumer: _Counted) -> None:
-        while True:
-            token = self._token if one.from_cache else None
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            try:
-                await download(session, one.url, consumer, headers=headers, size=one.size)
-                return
-            except AccessError:
-                if token is None or not await self._has_new_token(token):
-                    raise
-            await consumer.restart()
-
-    async def _has_new_token(self, refused: str) -> bool:
-        async with self._renewing:
-            if self._token != refused:
-                return True
-            if time.monotonic() - self._renewed_at < _TOKEN_LASTS:
-                return False
-            self._token = await asyncio.to_thread(self._renew)
-            self._renewed_at = time.monotonic()
-            return self._token not in (None, refused)
-
-    async def _claim(self, size: int) -> None:
-        """Wait for room; one that is larger than all of it gets it alone."""
-        while self._held and (self._used + size > _SPOOL or self._held >= _WAITING):
-            self._freed.clear()
-            await self._freed.wait()
-        self._used += size
-        self._held += 1
-
-    def _give_back(self, size: int) -> None:
-        self._used -= size
-        self._held -= 1
-        self._freed.set()
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
-    """Call something in the loop's thread; where that has ended, nobody waits for it any more."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *arguments)
-
-
-def _spool_folder() -> str | None:
-    """On a disk where one can be had: `/tmp` is memory on many machines."""
-    if "TMPDIR" in os.environ:
+    def _next_job(self) -> int | None:
+        """The next job, once there is room for it; one that is waited for gets some in any case."""
+        with self._changed:
+            while not self._stopped.is_set() and self._next < len(self._jobs):
+                order = self._next
+                size = sum(self._items[number].estimate for number in self._jobs[order])
+                full = self._used + size > ROOM or self._open >= _WAITING
+                if not full or not self._open or order <= self._asked:
+                    self._next += 1
+                    self._used += size
+                    self._open += 1
+                    return order
+                self._changed.wait()
         return None
-    return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108 - the files have no names
+
+    def _bring(self, downloader: Downloader, order: int) -> None:
+        """Never raises: what went wrong is told to whoever takes the items."""
+        job = self._jobs[order]
+        try:
+            file = self._spool.create([self._items[number] for number in job])
+        except OSError as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._files[order] = file
+            self._changed.notify_all()
+        try:
+            if (begun := self._begun.get(job[0])) is not None:
+                for piece in begun.file.pieces(begun.offset, begun.size):
+                    file.write(piece)
+            self._fill(downloader, job, file)
+            file.end(None)
+        except BaseException as error:
+            file.end(AbandonedError() if self._stopped.is_set() else error)
+
+    def _fill(self, downloader: Downloader, job: list[int], file: SpoolFile) -> None:
+        waits = _BACKOFF.waits()
+        while True:
+            if file.written and file.written == self._offsets(job)[-1]:
+                return
+            before, token = file.written, self._tokens.current
+            try:
+                if self._attempt(downloader, job, file, token):
+                    return
+            except AccessError:
+                if not self._items[job[0]].from_cache or not self._tokens.replaced(token):
+                    raise
+            except Failure as error:
+                # Progress starts the count anew: a long transfer may break more often than a short one.
+                waits = _BACKOFF.waits() if file.written > before else waits
+                wait = next(waits, None)
+                if wait is None:
+                    url = self._items[job[0]].url
+                    raise unreachable(url.partition("?")[0], error) from error
+                self._stopped.wait(wait)
+            if self._stopped.is_set():
+                raise AbandonedError
+
+    def _attempt(self, downloader: Downloader, job: list[int], file: SpoolFile, token: str | None) -> bool:
+        """One request for what is still to come; whether that was all."""
+        offsets = self._offsets(job)
+        at = bisect_right(offsets, file.written, hi=len(job)) - 1
+        item, behind = self._items[job[at]], file.written - offsets[at]
+        headers = {"Authorization": f"Bearer {token}"} if token and item.from_cache else {}
+
+        def write(piece: bytes) -> None:
+            self._tokens.accepted(token)
+            file.write(piece)
+            self._count(len(piece))
+
+        if at + 1 < len(job) and not behind:
+            rest = job[at:]
+            url = self._bundle([self._items[number].place for number in rest])
+            downloader.receive(url, write, headers=headers, size=offsets[-1] - offsets[at])
+            return True
+        size = None if item.size is None else item.size - behind
+        downloader.receive(
+            item.url, write, headers=headers, start=item.start + behind, size=size, part=item.part
+        )
+        return at + 1 == len(job)
+
+    def _release(self, order: int | None, file: SpoolFile) -> None:
+        file.drop()
+        if order is None:
+            return
+        with self._changed:
+            self._used -= sum(self._items[number].estimate for number in self._jobs[order])
+            self._open -= 1
+            del self._files[order]
+            self._changed.notify_all()
+
+
+class _Books:
+    """What was read, and which files may go: those whose NARs are in the store by now."""
+
+    def __init__(self, items: Sequence[Item], release: Callable[[int | None, SpoolFile], None]) -> None:
+        self._items = items
+        self._release = release
+        self._read = 0
+        self._parts: list[tuple[int | None, SpoolFile]] = []  # of a NAR that is not whole yet
+        self._spent: deque[tuple[int, int | None, SpoolFile]] = deque()
+        self._sizes: Counter[int] = Counter()
+        for item in items:
+            self._sizes[item.place] += item.estimate
+
+    def read(self, number: int, size: int, file: SpoolFile, order: int | None) -> None:
+        """An item was read; `order` is the job that ends with it."""
+        item = self._items[number]
+        self._read += size
+        if order is not None:
+            self._parts.append((order, file))
+        # One that is too large for the spool can't stay there until it is whole.
+        if item.last or self._sizes[item.place] > ROOM // 2:
+            self._spent.extend((self._read, *each) for each in self._parts)
+            self._parts.clear()
+        while self._spent and self._spent[0][0] + _LAG < self._read:
+            _, spent, old = self._spent.popleft()
+            self._release(spent, old)
+
+
+class _Tokens:
+    """The closure's token, renewed once for all threads when it has expired."""
+
+    def __init__(self, token: str | None, renew: Callable[[], str | None]) -> None:
+        self.current = token
+        self._renew = renew
+        self._good: str | None = None
+        self._first = token
+        self._lock = threading.Lock()
+
+    def accepted(self, token: str | None) -> None:
+        self._good = token
+
+    def replaced(self, refused: str | None) -> bool:
+        """Whether there is another one now. One that was never taken is refused for another reason than its
+        age, unless it is the one that we came with."""
+        with self._lock:
+            if self.current != refused:
+                return True
+            if refused is None or refused not in (self._good, self._first):
+                return False
+            self.current = self._renew()
+            return self.current not in (None, refused)

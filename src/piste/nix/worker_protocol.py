@@ -65,6 +65,10 @@ class ProtocolError(ValueError):
     """The other side said something that the protocol does not have; the connection is of no use any more."""
 
 
+class UnknownProtocolError(ProtocolError):
+    """What the other side said is not wrong, but of a protocol that we do not speak."""
+
+
 class DaemonError(Exception):
     """The daemon refused an operation, in its own words. The connection can be used further."""
 
@@ -177,11 +181,13 @@ def client_hello(newest: Version = NEWEST) -> bytes:
 def read_server_hello(source: ByteSource, newest: Version = NEWEST) -> Version:
     """The version to speak: the lower of the two sides'."""
     if read_u64(source) != _SERVER_MAGIC:
-        raise ProtocolError("what answers is not a Nix daemon")
+        raise UnknownProtocolError("what answers is not a Nix daemon")
     word = read_u64(source)
     offered = (word >> 8, word & 0xFF)
     if offered < OLDEST or offered[0] != NEWEST[0]:
-        raise ProtocolError(f"the daemon speaks protocol {offered[0]}.{offered[1]}, which is not understood")
+        raise UnknownProtocolError(
+            f"the daemon speaks protocol {offered[0]}.{offered[1]}, which is not understood"
+        )
     return min(offered, newest)
 
 
@@ -227,7 +233,7 @@ def read_stderr_until_last(source: ByteSource, on_line: Callable[[str], None] | 
                 read_exactly(source, 16)
                 _read_fields(source)
             case _:
-                raise ProtocolError(f"the daemon sends a message of the unknown kind {word:#x}")
+                raise UnknownProtocolError(f"the daemon sends a message of the unknown kind {word:#x}")
 
 
 def _read_error(source: ByteSource) -> str:

@@ -253,6 +253,12 @@ class _Translation:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, protocol.DaemonError):
             raise StoreRefusedError(error.message) from error
+        if isinstance(error, protocol.UnknownProtocolError):
+            raise PisteError(
+                "daemon-unknown",
+                f"The Nix daemon of the store {self._daemon.store.url!r} can't be understood: {error}.",
+                hint="Versions from 2.8 on are. What this command needs may take a newer piste.",
+            ) from error
         if isinstance(error, protocol.ProtocolError | NarError | OSError):
             raise self._daemon._broken(error) from error
 

@@ -29,6 +29,12 @@ class ManifestPath(msgspec.Struct, frozen=True, omit_defaults=True):
     content_address: str | None = None
 
 
+class _Named(msgspec.Struct):
+    """What tells how to read the rest."""
+
+    format: str
+
+
 class Manifest(msgspec.Struct, frozen=True):
     format: str
     store_dir: str
@@ -41,6 +47,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 class ManifestError(ValueError):
     """The bytes are not a manifest, or not the one that was promised."""
+
+
+class UnknownFormatError(ManifestError):
+    """The bytes are those that were promised, in a format of a later version."""
 
 
 class Described(Protocol):
@@ -91,6 +101,9 @@ def decode_manifest(data: bytes, digest: str) -> Manifest:
     if manifest_digest(data) != digest:
         raise ManifestError("the manifest does not have the digest that was promised")
     try:
+        named = msgspec.json.decode(data, type=_Named).format
+        if named != FORMAT:
+            raise UnknownFormatError(f"it has the format {named!r}, and this version reads {FORMAT!r}")
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         raise ManifestError(f"the manifest can't be read: {error}") from error

@@ -1,0 +1,218 @@
+"""Bytes of large answers over http.client: a connection for each thread, and nothing that takes time to load.
+
+Blocking. One attempt at a time: what to do after a failure, the caller knows. A credential goes to the origin
+that it was given for, and is not sent on when that answers with a redirect to another.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from piste.client.address import HubAddress, parse_address
+from piste.client.hub import USER_AGENT, answer_error, connect
+from piste.client.proxy import proxy_for
+from piste.lib.errors import PisteError
+
+PIECE: Final = 256 * 1024  # above it memory grows for nothing
+_CONNECT: Final = 15.0  # seconds until a connection stands
+_STALL: Final = 30.0  # seconds without a byte until a transfer counts as broken
+_SMALL_ANSWER: Final = 1 << 20
+_REDIRECTS: Final = 5
+_PASSING: Final = frozenset((429, 500, 502, 503, 504))  # statuses after which trying again may help
+_REDIRECT: Final = frozenset((301, 302, 303, 307, 308))
+
+
+class BrokenTransferError(OSError):
+    """An answer that is cut, or one of a server that can't answer now: trying again may help."""
+
+
+# Not OSError as a whole: a caller whose disk is full is not helped by another attempt.
+Failure: Final = (
+    BrokenTransferError,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    http.client.HTTPException,
+)
+
+
+class Downloader:
+    """The connections of one thread, one to each origin; another thread may only `abort` them."""
+
+    def __init__(self) -> None:
+        self._connections: dict[tuple[str, str, int], http.client.HTTPConnection] = {}
+        self._aborted = False
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def abort(self) -> None:
+        """From another thread: make what is under way fail now."""
+        self._aborted = True
+        for connection in list(self._connections.values()):
+            if (one := connection.sock) is not None:
+                try:
+                    # Not the method of a TLS socket, which would take its state away from its own thread.
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+    def receive(
+        self,
+        url: str,
+        write: Callable[[bytes], None],
+        *,
+        headers: Mapping[str, str],
+        start: int = 0,
+        size: int | None = None,
+        part: bool = False,
+    ) -> None:
+        """Give the bytes of `url` from `start` on to `write`: `size` of them, or all if it is not known.
+
+        `part`: more follows after them, so they have to be asked for as a range. One of Failure means that
+        another attempt may succeed; what was written before it stands.
+        """
+        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        if start or part:
+            end = start + size - 1 if part and size is not None else ""
+            sent["Range"] = f"bytes={start}-{end}"
+        response = self._open(url, sent)
+        try:
+            self._take(url, response, write, start, size, part)
+        except BaseException:
+            self._forget(url)
+            raise
+
+    def _take(
+        self,
+        url: str,
+        response: http.client.HTTPResponse,
+        write: Callable[[bytes], None],
+        start: int,
+        size: int | None,
+        part: bool,
+    ) -> None:
+        skipped = start if response.status == 200 else 0  # the server knows no ranges
+        found = (response.getheader("Content-Range") or "").strip()
+        if response.status == 206 and not found.startswith(f"bytes {start}-"):
+            raise BrokenTransferError(f"a range was asked for from {start}, and came as {found!r}")
+        left = size
+        while left != 0 and (piece := response.read1(PIECE)):
+            if skipped:
+                piece, skipped = piece[skipped:], max(0, skipped - len(piece))
+            if left is not None:
+                if len(piece) > left and part:
+                    piece = piece[:left]
+                left -= len(piece)
+                if left < 0:
+                    raise _too_long(url, size)
+            if piece:
+                write(piece)
+        if left or (left is None and response.length):
+            raise BrokenTransferError(f"it ended {left or response.length} bytes early")
+        self._rest(url, response, size, part)
+
+    def _rest(self, url: str, response: http.client.HTTPResponse, size: int | None, part: bool) -> None:
+        """Read the end of an answer, which frees its connection; nothing may be there any more."""
+        if response.length == 0:
+            response.read()  # nothing: it is what tells http.client that this was all
+        if response.isclosed():
+            return
+        if response.status == 200 and part:
+            self._forget(url)  # the whole of it comes, and only a part was wanted
+        elif response.read1(1):
+            raise _too_long(url, size)
+
+    def _open(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        asked, sent = url, dict(headers)
+        for _ in range(_REDIRECTS):
+            response = self._request(asked, sent)
+            if response.status in (200, 206):
+                return response
+            target = response.getheader("Location")
+            data = response.read(_SMALL_ANSWER)
+            if not response.isclosed():
+                self._forget(asked)
+            if response.status in _PASSING:
+                raise BrokenTransferError(f"status {response.status}")
+            if response.status not in _REDIRECT or not target:
+                shown = asked.partition("?")[0]
+                raise answer_error(shown, response.status, data, logged_in="Authorization" in sent)
+            onward = urljoin(asked, target)
+            if _origin(onward) != _origin(asked):
+                sent.pop("Authorization", None)
+            asked = onward
+        raise PisteError("bad-answer", f"{url.partition('?')[0]} leads from one address to the next.")
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        origin = _origin(url)
+        kept = self._connections.get(origin)
+        if kept is not None:
+            try:
+                return self._ask(kept, url, headers)
+            except (ConnectionError, http.client.HTTPException):
+                # The server had closed it, as it may at any time between two requests.
+                self._forget(url)
+        self._connections[origin] = connection = _connection(origin)
+        try:
+            _establish(connection)
+            return self._ask(connection, url, headers)
+        except BaseException:
+            self._forget(url)
+            raise
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        if self._aborted:
+            raise ConnectionAbortedError
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme == "http" and proxy_for(url) is not None:
+            target = url  # which tells the proxy where to go on to
+        connection.request("GET", target, headers=dict(headers))
+        return connection.getresponse()
+
+    def _forget(self, url: str) -> None:
+        if (connection := self._connections.pop(_origin(url), None)) is not None:
+            connection.close()
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PisteError("bad-answer", f"{url.partition('?')[0]} is not an address that can be fetched from.")
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _connection(origin: tuple[str, str, int]) -> http.client.HTTPConnection:
+    scheme, host, port = origin
+    address = HubAddress(scheme, host, port, "")
+    proxy = proxy_for(address.url) if scheme == "http" else None
+    if proxy is not None:
+        way = parse_address(proxy)
+        return http.client.HTTPConnection(way.host, way.port, timeout=_CONNECT)
+    return connect(address, _CONNECT)
+
+
+def _establish(connection: http.client.HTTPConnection) -> None:
+    try:
+        connection.connect()
+    except (*Failure, ssl.SSLError):
+        raise
+    except OSError as error:  # no such name, no way there: either may pass
+        raise BrokenTransferError(error.errno, error.strerror) from error
+    connection.sock.settimeout(_STALL)
+
+
+def _too_long(url: str, size: int | None) -> PisteError:
+    return PisteError(
+        "transfer-mismatch",
+        f"{url.partition('?')[0]} is longer than the {size} bytes that were promised.",
+    )
