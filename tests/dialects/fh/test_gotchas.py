@@ -195,7 +195,7 @@ def test_gotcha_11_an_empty_folder_becomes_null_and_the_pair_is_never(
 ) -> None:
     release = Release("id", "acme", "web", "1.0.0", rolling=False, published_at=0)
     details = ReleaseDetails(release, [], "http://hub/f/pinned/x", repository=repository, subdirectory="")
-    shown = release_object(details, "public", "http://hub", (1, 1))
+    shown = release_object(details, "public", "http://hub", (1, 1), None)
     assert (shown.source_subdirectory, shown.source_github_owner_repo_pair) == (None, pair)
 
 

@@ -19,6 +19,7 @@ from tests.dialects.fh.client import (
     complete_versions,
 )
 from tests.dialects.fh.conftest import DOTTED, FAR, REVISION, ROLLING, SLASHED, SYSTEM, World
+from tests.dialects.flakehub_push.pusher import Pusher, inventory, leaf
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE
@@ -210,6 +211,31 @@ def test_row_9_the_outputs_are_grouped_by_kind_and_platform(world: World) -> Non
             "what": "package",
         }
     ]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_row_9_what_flakehub_push_said_of_the_outputs_is_shown(world: World, version: int) -> None:
+    described = leaf(None, SYSTEM, shortDescription="A pad", what="editor")
+    packages = {SYSTEM: {"pad": described, "x.y": leaf(None, SYSTEM)}}
+    tree = {"packages": packages, "nixosModules": {"pad": leaf(None, what="NixOS module")}}
+    acme = Acme(world.hub, visibility="public")
+    name = f"{acme.organization}/web"
+    Pusher(world.hub, acme.member, name, "v1.0.0", said={"outputs": inventory(tree, version)}).run()
+    groups = as_json(world.nobody.metadata(name))["outputs"]
+    pad = {
+        "doc": None,
+        "for_systems": [SYSTEM],
+        "path": ["packages", SYSTEM, "pad"],
+        "short_description": "A pad",
+        "what": "editor",
+    }
+    dotted = {**pad, "path": ["packages", SYSTEM, "x.y"], "short_description": None, "what": "package"}
+    assert groups["packages"] == {
+        "name": "packages",
+        "doc": "text",
+        "outputs": [{"platform": SYSTEM, "outputs": [pad, dotted]}],
+    }
+    assert groups["nixosModules"]["outputs"][0]["platform"] is None
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def outputs_of(inventory: object) -> list[DeclaredOutput]:
     built (content-addressed) has none.
     """
     found = []
-    for path, leaf in _leaves(inventory):
+    for path, leaf in leaves(inventory):
         store_path = _store_path(leaf)
         if store_path is None:
             continue
@@ -37,7 +37,7 @@ def outputs_of(inventory: object) -> list[DeclaredOutput]:
     return found
 
 
-def _leaves(inventory: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def leaves(inventory: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """The leaves with their names; walked with a list, since how deep it goes is up to the client."""
     tree = inventory.get("inventory") if isinstance(inventory, Mapping) else None
     waiting: list[tuple[tuple[str, ...], Any]] = [

@@ -16,6 +16,7 @@ from piste.hub.access.status import status_of
 from piste.hub.errors import HubError
 from piste.hub.flakehub import shapes
 from piste.hub.flakehub.errors import format_error, format_resolve_error
+from piste.hub.flakehub.output_shapes import output_tree
 from piste.hub.http import json_response
 from piste.hub.registry import projects, queries
 from piste.hub.registry.choosing import choose, matching, newest_first, parse_requirement
@@ -139,7 +140,7 @@ class _OneProject:
 
     async def outputs(self, exchange: Exchange) -> Response:
         details, _ = await self._details(exchange.project, exchange.parameters["requirement"])
-        return json_response(shapes.output_tree(details.outputs))
+        return json_response(output_tree(details.outputs))
 
     async def output(self, exchange: Exchange) -> Response:
         found = await resolve(
@@ -153,9 +154,18 @@ class _OneProject:
         return json_response(shapes.resolved_output(found), headers={"Cache-Control": "no-store"})
 
     async def _object(self, project: Project, requirement: str) -> Response:
+        services = self._services
         details, place = await self._details(project, requirement)
-        public_url = self._services.settings.public_url
-        return json_response(shapes.release_object(details, project.visibility, public_url, place))
+        document = await queries.release_document(services.database, details.release.id)
+        shown = await services.workers.run(
+            shapes.release_object,
+            details,
+            project.visibility,
+            services.settings.public_url,
+            place,
+            document,
+        )
+        return json_response(shown)
 
     async def _details(self, project: Project, requirement: str) -> tuple[ReleaseDetails, tuple[int, int]]:
         database = self._services.database

@@ -11,11 +11,11 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from piste.hub.flakehub.output_shapes import output_groups
 from piste.lib.clock import SECOND
-from piste.nix.flake_ref import parse_attribute_path
 from piste.semver.version import Version
 from piste.wire.organizations import Status
-from piste.wire.releases import Output, Project, Release, ReleaseDetails
+from piste.wire.releases import Project, Release, ReleaseDetails
 from piste.wire.resolution import Resolution
 
 # Where a credential has no end, since a number must be there: the last second of the year 9999.
@@ -145,9 +145,10 @@ def release_rows(releases: Sequence[Release], visibility: str) -> list[ReleaseRo
 
 
 def release_object(
-    details: ReleaseDetails, visibility: str, public_url: str, place: tuple[int, int]
+    details: ReleaseDetails, visibility: str, public_url: str, place: tuple[int, int], document: str | None
 ) -> ReleaseObject:
-    """`place`: the release's number among those of its project, and how many these are."""
+    """`place`: the release's number among those of its project, and how many these are. `document`: what a
+    client of this dialect published it with."""
     release = details.release
     short = simplified(release.version)
     owner, name = quote(release.organization, safe=""), quote(release.project, safe="")
@@ -178,7 +179,7 @@ def release_object(
         total=place[1],
         download_url=details.source_url,
         pretty_download_url=f"{public_url}/f/{owner}/{name}/{short}.tar.gz",
-        outputs=output_groups(details.outputs),
+        outputs=output_groups(details.outputs, document),
     )
 
 
@@ -200,68 +201,6 @@ def repository_pair(repository: str | None, otherwise: str) -> str:
     """`owner/name` of a repository's address, where it has exactly these two."""
     parts = urlsplit(repository or "").path.strip("/").removesuffix(".git").split("/")
     return "/".join(parts) if len(parts) == 2 and all(parts) else otherwise
-
-
-def output_tree(outputs: Sequence[Output]) -> dict[str, Any]:
-    """Store paths of what is available, nested by the names of their attribute paths.
-
-    Where one output lies below another, the rest of its names is one key beside that one's last name.
-    """
-    tree: dict[str, Any] = {}
-    for output in outputs:
-        if output.available:
-            _grow(tree, list(parse_attribute_path(output.attribute)), output.store_path)
-    return tree
-
-
-def _grow(tree: dict[str, Any], names: list[str], leaf: str) -> None:
-    name, rest = names[0], names[1:]
-    below = tree.get(name)
-    if not rest:
-        tree[name] = leaf
-    elif isinstance(below, str):
-        tree[".".join(names)] = leaf
-    else:
-        _grow(tree.setdefault(name, {}), rest, leaf)
-
-
-def output_groups(outputs: Sequence[Output]) -> dict[str, Any]:
-    """What a release has, by kind and platform, as pages that list it read it."""
-    groups: dict[str, Any] = {}
-    for output in outputs:
-        path = list(parse_attribute_path(output.attribute))
-        kind = groups.setdefault(path[0], {"name": path[0], "doc": None, "outputs": []})
-        platform = _of_platform(kind["outputs"], output.system)
-        platform["outputs"].append(
-            {
-                "doc": None,
-                "for_systems": [output.system] if output.system else [],
-                "path": path,
-                "short_description": None,
-                "what": _WHAT.get(path[0]),
-            }
-        )
-    return groups
-
-
-_WHAT: Final = {
-    "apps": "app",
-    "checks": "CI test",
-    "darwinConfigurations": "nix-darwin configuration",
-    "devShells": "development environment",
-    "formatter": "formatter",
-    "homeConfigurations": "Home Manager configuration",
-    "nixosConfigurations": "NixOS configuration",
-    "packages": "package",
-}
-
-
-def _of_platform(found: list[dict[str, Any]], system: str | None) -> dict[str, Any]:
-    for each in found:
-        if each["platform"] == system:
-            return each
-    found.append({"platform": system, "outputs": []})
-    return found[-1]
 
 
 def _date(microseconds: int | None) -> str | None:
