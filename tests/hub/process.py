@@ -46,6 +46,7 @@ class Hub:
     options: tuple[str, ...] = ()
     listen: str = "127.0.0.1:0"
     prefix: tuple[str, ...] = ()  # stands before the command, to give it a world of its own
+    program: tuple[str, ...] = tuple(_COMMAND)
     url: str = ""
     lines: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
@@ -72,7 +73,7 @@ class Hub:
         """Again on the same port after a stop."""
         arguments = [
             *self.prefix,
-            *_COMMAND,
+            *self.program,
             "hub",
             "serve",
             "--data",

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -21,6 +22,7 @@ from piste.hub.access.authenticate import NOBODY
 from piste.hub.access.records import Actor, Organization, Permission, Resource
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import error_response
+from piste.hub.patience import Patience
 from piste.hub.requests import (
     BoundedBody,
     Message,
@@ -42,6 +44,7 @@ SEND_STALL_SECONDS: Final = 120.0
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_SECONDS: Final = 2.0
 _NARINFO: Final = ".narinfo"
+_NIX: Final = b"Nix/"  # in the User-Agent of every Nix: curl/8.14.1 Nix/2.34.8
 
 _log = structlog.get_logger("piste.hub.requests")
 
@@ -53,6 +56,7 @@ class Dispatch:
         self.router = Router(routes)
         self._services = services
         self._trusted = parse_networks(services.settings.trusted_proxies)
+        self._patience = Patience()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -90,42 +94,49 @@ class Dispatch:
         self, scope: dict[str, Any], receive: Receive, trail: Trail
     ) -> tuple[Response, BoundedBody]:
         """The answer, whatever happens; only a client that has gone gets none."""
-        body = BoundedBody(receive, _DRAIN_BYTES)
-        route: Route | None = None
-        actor: Actor | None = None
+        asked = _Asked(BoundedBody(receive, _DRAIN_BYTES))
         try:
             match = _match(self.router, scope["raw_path"])
-            route = match.route(scope["method"])
-            trail.action = f"{scope['method']} {route.pattern if route is not None else '-'}"
-            actor = await self._authenticate(scope, route, trail)
-            if route is None:
-                raise _no_route(match, scope["method"])
-            self._services.limits.check(route.permission, actor, trail.address)
-            check_declared_length(scope["headers"], route.body_limit)
-            body = BoundedBody(receive, route.body_limit)
-            parameters = match.parameters(route)
-            resource = await self._resource(route, parameters)
-            permission = _permission(route, resource)
-            trail.to(permission, resource)
-            if route.scope is not Scope.NAMED:
-                _decide(self._services, actor, permission, resource, parameters)
-            request = Request(scope, body)
-            exchange = Exchange(request, actor, parameters, match.tail, resource, trail.request_id)
-            return await route.handler(exchange), body
+            asked.route = match.route(scope["method"])
+            trail.action = f"{scope['method']} {asked.route.pattern if asked.route is not None else '-'}"
+            if not asked.is_look_up:
+                return await self._respond(scope, receive, match, asked, trail), asked.body
+            return await self._patience.run(
+                lambda: self._respond(scope, receive, match, asked, trail)
+            ), asked.body
         except ClientDisconnect:
             raise
         except Exception as error:
             problem = _as_problem(error, trail)
-        trail.ref = problem.ref
-        if problem.status == 401 and route is not None and route.own_credential:
+        if problem.status == 401 and asked.route is not None and asked.route.own_credential:
             self._services.limits.count_failure(trail.address)
-        self._record(trail, actor, problem)
-        # A cache that answers 5xx or 429 stops Nix; one that doesn't have the path sends it to the next.
-        if route is not None and route.pattern.endswith(_NARINFO) and _stops_nix(problem.status):
-            problem = not_found()
-            trail.ref = problem.ref
-        shape = (route.format_error if route is not None else None) or error_response
-        return shape(problem, trail.request_id), body
+        self._record(trail, asked.actor, problem)
+        if asked.is_look_up:
+            problem = _as_nix_goes_on(problem, header(scope["headers"], b"user-agent") or b"")
+        trail.ref = problem.ref
+        shape = (asked.route.format_error if asked.route is not None else None) or error_response
+        return shape(problem, trail.request_id), asked.body
+
+    async def _respond(
+        self, scope: dict[str, Any], receive: Receive, match: Match, asked: "_Asked", trail: Trail
+    ) -> Response:
+        route = asked.route
+        asked.actor = actor = await self._authenticate(scope, route, trail)
+        if route is None:
+            raise _no_route(match, scope["method"])
+        self._services.limits.check(route.permission, actor, trail.address)
+        check_declared_length(scope["headers"], route.body_limit)
+        asked.body = BoundedBody(receive, route.body_limit)
+        parameters = match.parameters(route)
+        resource = await self._resource(route, parameters)
+        permission = _permission(route, resource)
+        trail.to(permission, resource)
+        if route.scope is not Scope.NAMED:
+            _decide(self._services, actor, permission, resource, parameters)
+        request = Request(scope, asked.body)
+        return await route.handler(
+            Exchange(request, actor, parameters, match.tail, resource, trail.request_id)
+        )
 
     async def _authenticate(self, scope: dict[str, Any], route: Route | None, trail: Trail) -> Actor:
         """Who asks. Wrong credentials are counted for their address; a good one is never held up by them."""
@@ -175,6 +186,20 @@ class Dispatch:
         if found is None:
             raise not_found()
         return found
+
+
+@dataclass
+class _Asked:
+    """What is known of a request so far."""
+
+    body: BoundedBody
+    route: Route | None = None
+    actor: Actor | None = None
+
+    @property
+    def is_look_up(self) -> bool:
+        """Whether Nix asks for a narinfo here, which decides whether it goes on."""
+        return self.route is not None and self.route.method == "GET" and self.route.pattern.endswith(_NARINFO)
 
 
 class _Sender:
@@ -263,8 +288,14 @@ def _decide(
         )
 
 
-def _stops_nix(status: int) -> bool:
-    return status >= 500 or status == 429
+def _as_nix_goes_on(problem: HubError, client: bytes) -> HubError:
+    """Only what is missing (404) or forbidden (403) sends every Nix on to the next cache."""
+    if problem.status >= 500 or problem.status in (408, 429):
+        return not_found()
+    # Nix 2.35 stops at 401. It sends its credential unasked, so 403 tells it as much.
+    if problem.status == 401 and _NIX in client:
+        return HubError("forbidden", problem.message, hint=problem.hint)
+    return problem
 
 
 def _as_problem(error: Exception, trail: Trail) -> HubError:
