@@ -19,7 +19,13 @@ from piste.hub.flakehub.errors import format_error, format_resolve_error
 from piste.hub.flakehub.output_shapes import output_tree
 from piste.hub.http import json_response
 from piste.hub.registry import projects, queries
-from piste.hub.registry.choosing import choose, matching, newest_first, parse_requirement
+from piste.hub.registry.choosing import (
+    MATCHES_LIMIT,
+    choose,
+    matching,
+    newest_first,
+    parse_requirement,
+)
 from piste.hub.registry.details import as_release, release_details
 from piste.hub.resolve.resolving import resolve
 from piste.hub.routing import Exchange, FormatError, Handler, Route, Scope
@@ -117,20 +123,22 @@ class _OneProject:
 
     async def releases(self, exchange: Exchange) -> Response:
         """All of them, or a page for whoever names its first row."""
-        project = exchange.project
-        found = await newest_first(self._services.database, project.id)
-        rows = shapes.release_rows([as_release(project, row) for row in found], project.visibility)
+        services, project = self._services, exchange.project
         offset = exchange.request.query_params.get("offset")
-        if offset is None:
-            return json_response(rows)
-        start = _offset(offset)
-        return json_response(rows[start : start + shapes.PAGE])
+        start, count = (0, MATCHES_LIMIT) if offset is None else (_offset(offset), shapes.PAGE)
+        found, total = await newest_first(services.database, project.id, start, count)
+        return await services.workers.run(
+            lambda: json_response(
+                shapes.release_rows(
+                    [as_release(project, row) for row in found], project.visibility, start, total
+                )
+            )
+        )
 
     async def versions(self, exchange: Exchange) -> Response:
         requirement = parse_requirement(_decoded_again(exchange.parameters["requirement"]))
         found = await matching(self._services.database, exchange.project.id, requirement)
-        there = [as_release(exchange.project, row) for row in found if row.yanked_at is None]
-        return json_response([shapes.version_row(release) for release in there])
+        return json_response([shapes.version_row(row.version) for row in found if row.yanked_at is None])
 
     async def version(self, exchange: Exchange) -> Response:
         return await self._object(exchange.project, exchange.parameters["requirement"])

@@ -13,7 +13,6 @@ import msgspec
 
 from piste.hub.flakehub.output_shapes import output_groups
 from piste.lib.clock import SECOND
-from piste.semver.version import Version
 from piste.wire.organizations import Status
 from piste.wire.releases import Project, Release, ReleaseDetails
 from piste.wire.resolution import Resolution
@@ -121,12 +120,12 @@ def project_row(project: Project) -> ProjectRow:
     )
 
 
-def version_row(release: Release) -> VersionRow:
-    return VersionRow(release.version, simplified(release.version))
+def version_row(version: str) -> VersionRow:
+    return VersionRow(version, simplified(version))
 
 
-def release_rows(releases: Sequence[Release], visibility: str) -> list[ReleaseRow]:
-    """`releases`: all of the project, in the order in which they are to be shown."""
+def release_rows(releases: Sequence[Release], visibility: str, before: int, total: int) -> list[ReleaseRow]:
+    """`releases`: those of the project from a place on, `before` it there are so many."""
     return [
         ReleaseRow(
             simplified_version=simplified(release.version),
@@ -138,9 +137,9 @@ def release_rows(releases: Sequence[Release], visibility: str) -> list[ReleaseRo
             yanked_at=_date(release.yanked_at),
             visibility=visibility,
             index=index,
-            total=len(releases),
+            total=total,
         )
-        for index, release in enumerate(releases, 1)
+        for index, release in enumerate(releases, before + 1)
     ]
 
 
@@ -188,8 +187,8 @@ def resolved_output(found: Resolution) -> ResolvedOutput:
 
 
 def simplified(version: str) -> str:
-    """Without build metadata."""
-    return str(Version.parse(version).simplified)
+    """Without build metadata, which begin at the first plus."""
+    return version.partition("+")[0]
 
 
 def date(microseconds: int) -> str:

@@ -68,15 +68,19 @@ async def matching(database: Database, project: str, requirement: Requirement) -
     found: dict[str, ReleaseRow] = {}
     for low, high in requirement.intervals():
         for row in await queries.releases(database, project, low, high, MATCHES_LIMIT):
-            if requirement.matches(Version.parse(row.version)):
+            # A range holds no release that does not match; of ten thousand only pre-releases are parsed.
+            if "-" not in row.version.partition("+")[0] or requirement.matches(Version.parse(row.version)):
                 found[row.id] = row
     return sorted(found.values(), key=lambda row: row.sort, reverse=True)
 
 
-async def newest_first(database: Database, project: str) -> list[ReleaseRow]:
-    """All releases, the one that was published last first; yanked ones and pre-releases too."""
-    found = await queries.releases(database, project, None, None, MATCHES_LIMIT)
-    return sorted(found, key=lambda row: (row.published_at, row.sequence), reverse=True)
+async def newest_first(
+    database: Database, project: str, start: int = 0, count: int = MATCHES_LIMIT
+) -> tuple[list[ReleaseRow], int]:
+    """Releases from a place on, the one that was published last first, yanked ones and pre-releases too; and
+    how many there are of all."""
+    rows = await queries.newest_releases(database, project, start, count)
+    return rows, await queries.release_count(database, project)
 
 
 async def exactly(database: Database, project: Project, text: str) -> ReleaseRow:

@@ -187,6 +187,22 @@ async def releases(
     return [decode(row, ReleaseRow) for row in rows]
 
 
+async def newest_releases(database: Database, project: str, start: int, count: int) -> list[ReleaseRow]:
+    """In the order of publication, the last one first."""
+    rows = await database.scan(
+        _RELEASE + " WHERE project = $1 ORDER BY published_at DESC, sequence DESC LIMIT $3 OFFSET $2",
+        project,
+        start,
+        count,
+    )
+    return [decode(row, ReleaseRow) for row in rows]
+
+
+async def release_count(database: Database, project: str) -> int:
+    row = await database.one("SELECT count(*) AS n FROM release WHERE project = $1", project)
+    return 0 if row is None else row["n"]
+
+
 async def place_of(database: Database, project: str, published_at: int) -> tuple[int, int]:
     """The place of a release among those of its project, the newest first and from 1; and how many they
     are."""
