@@ -24,6 +24,10 @@ app = App(
     """,
 )
 
+app.command("piste.cli.cache_watch:watch", name="watch", help="Push what Nix builds, as it is built.")
+app.command("piste.cli.cache_watch:drain", name="drain", help="Wait until all that was built is pushed.")
+app.command("piste.cli.cache_watch:hook", name="hook", help="Make the queue that Nix's builds go to.")
+
 
 @app.command
 def push(

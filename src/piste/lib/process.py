@@ -153,6 +153,22 @@ def run_apart(
                 continue
 
 
+def attend(argv: Sequence[str], *, extra: Mapping[str, str] | None = None) -> int:
+    """Run somebody's own command as they would run it: with their terminal and all of their environment, and
+    `extra`. Its exit status; an interrupt is the command's to take, and it is waited for.
+    """
+    try:
+        process = subprocess.Popen(list(argv), env=dict(os.environ) | dict(extra or {}))
+    except OSError as error:
+        raise PisteError("command-missing", f"`{argv[0]}` can't be started: {error.strerror}.") from error
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            continue
+        return code if code >= 0 else 128 - code
+
+
 def born(pid: int) -> str | None:
     """When a running process was started, by the kernel's count: with its number, no other has it.
 
