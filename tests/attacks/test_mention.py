@@ -146,7 +146,7 @@ def test_nix_that_holds_a_planted_stand_in_can_push_the_bait_with_nothing_but_th
 
 
 @pytest.mark.parametrize("address", ["own cache", "root", "the other's cache"])
-def test_nix_with_the_rivals_credential_gets_the_path_nowhere(
+def test_mention_gives_the_rivals_nix_the_path_nowhere(
     acme: Tenant, rival: Tenant, tmp_path: Path, address: str, hub: Hub
 ) -> None:
     # Another path than in the other tests: the rival's project has its own content under that one by now.

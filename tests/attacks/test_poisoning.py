@@ -44,7 +44,7 @@ def both(hub: Hub) -> str:
 
 
 @pytest.mark.parametrize("get", [copy_from, substitute])
-def test_acmes_hosts_still_get_acmes_bytes(
+def test_poisoning_by_a_rival_leaves_acmes_hosts_acmes_bytes(
     acme: Tenant, poisoned: StorePath, tmp_path: Path, get: Callable[..., object]
 ) -> None:
     for place in (acme.cache_url, acme.hub.url):

@@ -38,7 +38,7 @@ def _without_bytes(known: Member, path: StorePath) -> Member:
 
 
 @pytest.mark.parametrize("own_name", [False, True])
-def test_a_declaration_with_the_hash_of_anothers_nar_has_to_be_followed_by_the_bytes(
+def test_possession_by_hash_is_none_the_bytes_have_to_follow(
     rival: Tenant, treasure: Member, own_name: bool
 ) -> None:
     path = new_path("mine", "a name of the rival's own") if own_name else treasure.path

@@ -1,5 +1,6 @@
 """SSRF: an issuer, or what its documents name, is to make the hub connect to where only the hub can."""
 
+import asyncio
 import base64
 import json
 import socket
@@ -11,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from piste.hub.egress.outbound import Egress
+from piste.hub.egress.rules import Allowances, EgressError
 from tests.hub.process import Answer, Hub, wait_for
 from tests.identities.openid import Certificate, make_certificate
 from tests.running.tenants import Tenant, make_tenant
@@ -168,3 +171,48 @@ def test_what_the_hub_saw_inside_is_told_to_nobody(tenant: Tenant, inside: Liste
         answers.append(problem)
     assert answers[0] == answers[1] == answers[2]
     wait_for(lambda: len(tenant.hub.log_lines("issuer-not-read")) >= 3)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://hooks.example.org/piste",
+        "https://127.0.0.1/hook",
+        "https://2130706433/hook",
+        "https://[::1]/hook",
+        "https://[::ffff:10.0.0.1]/hook",
+        "https://[fe80::1]/hook",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://100.100.100.200/latest/meta-data/",
+        "https://10.1.2.3/hook",
+        "https://192.168.0.1:8443/hook",
+        "https://localhost./hook",
+        "https://hooks.example.org@127.0.0.1/hook",
+        "https://hooks.example.org#@127.0.0.1/hook",
+        "https://hooks.example.org\\@127.0.0.1/hook",
+        "gopher://127.0.0.1:6379/_FLUSHALL",
+        "file:///etc/passwd",
+    ],
+)
+def test_ssrf_by_webhook(target: str) -> None:
+    """Whatever the hub may come to fetch for somebody has one way out, and that does not lead inside."""
+    with pytest.raises(EgressError):
+        asyncio.run(Egress(Allowances()).fetch(target))
+
+
+def test_ssrf_by_a_webhooks_name_that_means_another_address_the_second_time(inside: Listener) -> None:
+    """A name is looked up once, and the connection goes to an address that was checked."""
+    answers = [["203.0.113.7"], ["127.0.0.1"], ["127.0.0.1"]]
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return answers[len(asked) - 1]
+
+    with pytest.raises(EgressError):
+        asyncio.run(
+            Egress(Allowances(), resolve=resolve).fetch(
+                f"https://hooks.example.org:{inside.port}/hook", seconds=0.5
+            )
+        )
+    assert asked == ["hooks.example.org"] and inside.connections == 0
