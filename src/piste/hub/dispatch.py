@@ -175,10 +175,13 @@ class Dispatch:
                 return None
             case Scope.ORGANIZATION:
                 found = await queries.organization_by_name(database, parameters["org"])
-            case Scope.PROJECT | Scope.PROJECT_TO_BE:
+            case Scope.PROJECT:
                 found = await queries.project_by_name(database, parameters["org"], parameters["project"])
-                if found is None and route.scope is Scope.PROJECT_TO_BE:
-                    found = await queries.organization_by_name(database, parameters["org"])
+            case Scope.PROJECT_TO_BE:
+                # Both each time: else it would take longer for a project that is not there.
+                owner = await queries.organization_by_name(database, parameters["org"])
+                found = await queries.project_by_name(database, parameters["org"], parameters["project"])
+                found = found or owner
             case Scope.RELEASE:
                 found = await queries.project_of_release(
                     database, parameters["org"], parameters["project"], parameters["release"]
