@@ -36,6 +36,7 @@ _P = Permission
 _PROJECT: Final = "/f/{org}/{project}"
 _OUTPUT: Final = _PROJECT + "/{requirement}/output/{attribute}"
 _LATEST: Final = "*"
+_MANY_OUTPUTS: Final = 200  # some 2 ms
 _ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
 
 
@@ -165,15 +166,15 @@ class _OneProject:
         services = self._services
         details, place = await self._details(project, requirement)
         document = await queries.release_document(services.database, details.release.id)
-        shown = await services.workers.run(
-            shapes.release_object,
-            details,
-            project.visibility,
-            services.settings.public_url,
-            place,
-            document,
-        )
-        return json_response(shown)
+        public_url = services.settings.public_url
+
+        def show() -> Response:
+            return json_response(
+                shapes.release_object(details, project.visibility, public_url, place, document)
+            )
+
+        heavy = document is not None or len(details.outputs) > _MANY_OUTPUTS
+        return await services.workers.run(show) if heavy else show()
 
     async def _details(self, project: Project, requirement: str) -> tuple[ReleaseDetails, tuple[int, int]]:
         database = self._services.database
