@@ -14,10 +14,10 @@ from piste.wire.plan import (
     PackedSources,
     PlanAnswer,
     pack_paths,
-    places_of,
     unpack_manifest,
     unpack_sources,
 )
+from piste.wire.runs import places_of
 from tests.hub.process import Answer, Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE, Member, member

@@ -315,6 +315,12 @@ class NarWriter:
         self._content -= len(piece)
         return piece
 
+    def skip(self, count: int) -> None:
+        """As many bytes of the open file, which somebody else puts there."""
+        if self._content is None or count > self._content:
+            raise NarError("more data than the file was said to have")
+        self._content -= count
+
     def symlink(self, target: bytes) -> bytes:
         if not 0 < len(target) <= MAX_TARGET or b"\0" in target:
             raise NarError(f"a symbolic link cannot have the target {target[:100]!r}")

@@ -9,13 +9,14 @@ A host believes the manifest because it is rebuilt here and has the digest that 
 it believes nothing else of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from piste.nix.base32 import ALPHABET
 from piste.nix.store_path import STORE_DIR
+from piste.wire.deltas import Deltas
 from piste.wire.manifest import FORMAT as MANIFEST_FORMAT
 from piste.wire.manifest import (
     Manifest,
@@ -26,6 +27,7 @@ from piste.wire.manifest import (
     manifest_digest,
 )
 from piste.wire.resolution import NarSource, Resolution
+from piste.wire.runs import PlanError, Runs, pairs_of, places_of, runs_of
 
 FORMAT: Final = "piste-plan-1"
 # How many releases a host may name as what it runs.
@@ -35,7 +37,6 @@ _NAR_HASH: Final = 52
 _HASH_PREFIX: Final = "sha256:"
 _SIGNATURE: Final = 86  # base64 of 64 bytes, without the `==` at its end
 _NEW: Final = -1
-_COUNT_LIMIT: Final = 1_000_000
 # Python reads base 32 with 0-9a-v.
 _DIGITS: Final = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
@@ -73,16 +74,6 @@ class PackedSources(msgspec.Struct, frozen=True, omit_defaults=True):
     others: dict[int, list[str]] = {}  # by place: signatures of another form
 
 
-class DeltaOffer(msgspec.Struct, frozen=True):
-    """One delta: of the NARs at `places` of the manifest, one after another, against those at `bases` of the
-    base's manifest. At `manifest/<hex>/deltas/<hex of the base>/<number>` below the project's cache."""
-
-    number: int
-    size: int
-    places: list[int]
-    bases: list[int]
-
-
 class PlanAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
     resolution: Resolution  # with its token
@@ -90,18 +81,14 @@ class PlanAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     # Of missing paths, in import order; of the first of them where there are very many. What is not among
     # them is asked for at `manifest/<hex>/sources?places=`, which answers PackedSources.
     sources: PackedSources
-    deltas: list[DeltaOffer] = []  # against the manifest that is the packed one's base
-
-
-class PlanError(ValueError):
-    """The answer can't be what the hub meant."""
+    deltas: Deltas | None = None  # against the manifest that is the packed one's base
 
 
 def pack_manifest(manifest: Manifest, base: tuple[str, Manifest] | None = None) -> PackedManifest:
     """`base` is a manifest's digest and the manifest."""
     digest, held = base or (None, None)
     known = {entry.path: place for place, entry in enumerate(held.paths)} if held is not None else {}
-    order = _Runs(steps=True)
+    order = Runs(steps=True)
     new: list[int] = []
     for place, entry in enumerate(manifest.paths):
         at = known.get(entry.path, _NEW)
@@ -140,26 +127,10 @@ def unpack_manifest(packed: PackedManifest, digest: str, bases: Mapping[str, Man
     return check_manifest(manifest)
 
 
-def places_of(runs: Sequence[int]) -> list[int]:
-    """Places that are written as pairs of the first one and how many there are."""
-    places = [place for start, count in _pairs(runs) for place in range(start, start + count)]
-    if any(place < 0 for place in places):
-        raise PlanError("a place is before the first one")
-    return places
-
-
-def runs_of(places: Iterable[int]) -> list[int]:
-    """The pairs for places in their order."""
-    runs = _Runs(steps=True)
-    for place in places:
-        runs.add(place)
-    return runs.pairs
-
-
 def pack_sources(places: Sequence[int], sources: Sequence[NarSource]) -> PackedSources:
     """The sources of the paths at these places, in that order."""
     lists: dict[tuple[str, ...], int] = {}
-    signed_by = _Runs(steps=False)
+    signed_by = Runs(steps=False)
     signatures: list[str] = []
     others: dict[int, list[str]] = {}
     for place, source in zip(places, sources, strict=True):
@@ -190,7 +161,7 @@ def unpack_sources(packed: PackedSources, manifest: Manifest) -> dict[int, NarSo
     sources: dict[int, NarSource] = {}
     try:
         places = places_of(packed.places)
-        signed_by = [which for which, count in _pairs(packed.signed_by) for _ in range(count)]
+        signed_by = [which for which, count in pairs_of(packed.signed_by) for _ in range(count)]
         for place, size, which in zip(places, packed.file_sizes, signed_by, strict=True):
             names = packed.signers[which]
             end = at + len(names) * _SIGNATURE
@@ -244,16 +215,10 @@ def short_hash(hash_part: str) -> int:
     return int(hash_part[:7].translate(_DIGITS), 32) >> 3
 
 
-def delta_address(manifest: str, base: str, number: int) -> str:
-    """Where a delta is, below the project's cache."""
-    target = manifest.removeprefix(_HASH_PREFIX)
-    return f"manifest/{target}/deltas/{base.removeprefix(_HASH_PREFIX)}/{number}"
-
-
 def _entries(packed: PackedManifest, held: Sequence[ManifestPath]) -> list[ManifestPath]:
     order = [
         start if start == _NEW else start + step
-        for start, count in _pairs(packed.order)
+        for start, count in pairs_of(packed.order)
         for step in range(count)
     ]
     there = {at: place for place, at in enumerate(order) if at != _NEW}
@@ -303,27 +268,3 @@ def _split(signature: str) -> tuple[str, str]:
     if len(text) != _SIGNATURE + 2 or not text.endswith("=="):
         return "", ""
     return name, text[:_SIGNATURE]
-
-
-def _pairs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of a list; a run is never longer than a list of this kind may be."""
-    for start, count in zip(numbers[::2], numbers[1::2], strict=True):
-        if not 0 <= count <= _COUNT_LIMIT:
-            raise PlanError("a run of places has no length that can be")
-        yield start, count
-
-
-class _Runs:
-    """Numbers as pairs of the first one and how many follow: each one more (`steps`), or the same again."""
-
-    def __init__(self, *, steps: bool) -> None:
-        self.pairs: list[int] = []
-        self._steps = steps
-
-    def add(self, number: int) -> None:
-        if self.pairs:
-            start, count = self.pairs[-2:]
-            if number == (start + count if self._steps and start >= 0 else start):
-                self.pairs[-1] += 1
-                return
-        self.pairs += [number, 1]

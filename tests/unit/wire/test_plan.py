@@ -12,18 +12,16 @@ from piste.nix import base32
 from piste.wire.manifest import Manifest, ManifestError, encode_manifest, make_manifest, manifest_digest
 from piste.wire.plan import (
     PackedManifest,
-    PlanError,
     pack_manifest,
     pack_paths,
     pack_sources,
-    places_of,
-    runs_of,
     short_hash,
     unpack_manifest,
     unpack_paths,
     unpack_sources,
 )
 from piste.wire.resolution import NarSource
+from piste.wire.runs import PlanError, places_of, runs_of
 
 
 class Path(msgspec.Struct, frozen=True):
