@@ -271,3 +271,38 @@ def test_no_proxy_of_the_environment_is_used(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with serving(certificate, plain(b"{}")) as port:
         assert fetch(f"https://localhost:{port}/", "localhost").body == b"{}"
+
+
+def test_a_visit_keeps_its_connections_and_goes_to_one_host_alone(certificate: Certificate) -> None:
+    clients: set[tuple[str, int]] = set()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        clients.add(handler.client_address)
+        plain(b"x", 200 if handler.path != "/none" else 404)(handler)
+
+    async def visit(port: int) -> None:
+        egress = Egress(parse_allowances(["localhost"]))
+        async with egress.visit(f"https://localhost:{port}", connections=2) as visit:
+            for number in range(10):
+                assert (await visit.fetch(f"https://localhost:{port}/{number}")).body == b"x"
+            for refused in (
+                f"https://127.0.0.1:{port}/",
+                "https://localhost:1/",
+                f"https://localhost:{port}/none",
+            ):
+                with pytest.raises(EgressError):
+                    await visit.fetch(refused)
+
+    with serving(certificate, answer) as port:
+        asyncio.run(visit(port))
+    assert len(clients) == 1
+
+
+@pytest.mark.parametrize("url", ["https://localhost/", "https://127.0.0.1/", "http://localhost/"])
+def test_a_visit_goes_nowhere_that_a_fetch_would_not(url: str) -> None:
+    async def visit() -> None:
+        with pytest.raises(EgressError):
+            async with Egress(Allowances()).visit(url, connections=1):
+                pass
+
+    asyncio.run(visit())

@@ -11,6 +11,7 @@ from piste.hub.access.limits import Limits
 from piste.hub.access.revocations import Revocations
 from piste.hub.access.sealing import Sealer
 from piste.hub.audit.log import AuditLog
+from piste.hub.cache.upstreams import Upstreams
 from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.egress.outbound import Egress
@@ -39,6 +40,7 @@ class Services:
     limits: Limits
     revocations: Revocations
     sealer: Sealer
+    upstreams: Upstreams
     workers: Workers
 
 
@@ -67,5 +69,6 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         limits=Limits(database, clock, settings.rate_limits),
         revocations=revocations,
         sealer=sealer,
+        upstreams=Upstreams(database, egress),
         workers=Workers(),
     )

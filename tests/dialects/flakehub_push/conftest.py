@@ -5,8 +5,9 @@ import pytest
 from tests.hub.conftest import make_hub, postgres, shared_hub
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme
+from tests.identities.conftest import certificate, provider
 
-__all__ = ["make_hub", "postgres", "shared_hub"]
+__all__ = ["certificate", "make_hub", "postgres", "provider", "shared_hub"]
 
 
 @pytest.fixture

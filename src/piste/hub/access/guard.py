@@ -7,7 +7,7 @@ import msgspec
 
 from piste.hub.access import queries, requirement_rule
 from piste.hub.access.closures import ClosureTokens
-from piste.hub.access.records import Actor, Kind, Organization, Permission, Project, Reach, Resource
+from piste.hub.access.records import Actor, Kind, Organization, Permission, Project, Reach, Resource, Role
 from piste.hub.access.rules import decide, permissions_of
 from piste.hub.db.base import Database
 from piste.hub.errors import HubError, not_found
@@ -61,6 +61,15 @@ class Guard:
 
     def may(self, actor: Actor, permission: Permission, resource: Resource) -> bool:
         return decide(actor, permission, resource).allowed
+
+    async def person(self, id_: str) -> Actor | None:
+        """A person without a credential, for what was done in their name before and goes on by itself."""
+        rows = await queries.person(self._database, id_)
+        if not rows:
+            return None
+        roles = {each["member_of"]: Role(each["role"]) for each in rows if each["member_of"] is not None}
+        superuser = bool(rows[0]["superuser"])
+        return Actor(kind=Kind.USER, person=id_, name=rows[0]["name"], superuser=superuser, roles=roles)
 
     async def may_read_path(self, actor: Actor, project: Project, hash_part: str) -> bool:
         """Whether the narinfo (and listing) of a path may be read through a project. Says nothing on whether

@@ -116,6 +116,15 @@ async def token_by_id(database: Database, id_: str) -> Sequence[Row]:
     return await database.all(_BY_ID, id_)
 
 
+async def person(database: Database, person: str) -> Sequence[Row]:
+    """A person, once for each organization of theirs (once with NULL if there is none)."""
+    return await database.all(
+        """SELECT p.id, p.name, p.superuser, m.organization AS member_of, m.role
+           FROM person p LEFT JOIN member m ON m.person = p.id WHERE p.id = $1""",
+        person,
+    )
+
+
 async def token_key(database: Database, number: int, now: int) -> bytes | None:
     row = await database.one(
         "SELECT secret FROM token_key WHERE id = $1 AND (retired_at IS NULL OR retired_at > $2)", number, now

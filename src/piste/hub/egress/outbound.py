@@ -7,7 +7,8 @@ It must never tell the one it fetches for more than that it did not work: what i
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,25 +59,70 @@ class Egress:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise EgressError(f"{type(error).__name__}: {error}") from error
 
+    @asynccontextmanager
+    async def visit(self, url: str, *, connections: int, seconds: float = SECONDS) -> AsyncIterator["Visit"]:
+        """For many documents below one address: its name is looked up once, connections are kept."""
+        target = parse_target(url)
+        try:
+            async with asyncio.timeout(seconds):
+                resolved = await self._resolve(target.host, target.port)
+        except (TimeoutError, OSError) as error:
+            raise EgressError(f"{type(error).__name__}: {error}") from error
+        addresses = permitted(target, resolved, self._allowances)
+        async with self._session(addresses, connections=connections) as session:
+            yield Visit(session, target, seconds)
+
     async def _get(self, target: Target, addresses: Sequence[Address], limit: int) -> Fetched:
+        async with self._session(addresses) as session:
+            return await _get(session, target, limit)
+
+    def _session(self, addresses: Sequence[Address], *, connections: int = 0) -> aiohttp.ClientSession:
+        """`connections`: how many are kept; 0: one that is closed after use."""
         connector = aiohttp.TCPConnector(
-            resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._context()
+            resolver=_Pinned(addresses),
+            use_dns_cache=False,
+            force_close=not connections,
+            limit=connections or 1,
+            ssl=self._context(),
         )
-        async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                headers=_HEADERS,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-            ) as session,
-            session.get(URL(target.url, encoded=True), allow_redirects=False) as response,
-        ):
-            return await _read(response, limit)
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+class Visit:
+    """A way out to one host that stays open for a while."""
+
+    def __init__(self, session: aiohttp.ClientSession, target: Target, seconds: float) -> None:
+        self._session = session
+        self._target = target
+        self._seconds = seconds
+
+    async def fetch(self, url: str, *, limit: int = LIMIT) -> Fetched:
+        """A document of the same host; EgressError when it can't be had."""
+        target = parse_target(url)
+        if (target.host, target.port) != (self._target.host, self._target.port):
+            raise EgressError("another host than was to be visited")
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await _get(self._session, target, limit)
+        except TimeoutError as error:
+            raise EgressError(f"no whole answer within {self._seconds:g} seconds") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise EgressError(f"{type(error).__name__}: {error}") from error
+
+
+async def _get(session: aiohttp.ClientSession, target: Target, limit: int) -> Fetched:
+    async with session.get(URL(target.url, encoded=True), allow_redirects=False) as response:
+        return await _read(response, limit)
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> Fetched:

@@ -9,6 +9,7 @@ import msgspec
 
 from piste.hub.access.records import Actor, Project
 from piste.hub.cache import queries as cache_queries
+from piste.hub.cache.pins import pinned_info
 from piste.hub.cache.records import StoredPath
 from piste.hub.errors import HubError
 from piste.hub.publish import queries, rules
@@ -90,7 +91,7 @@ def _staged_path(
             f"{declared.upstream[:300]} is no upstream of this organization.",
             hint="An admin adds one with `piste org upstream add URL KEY`.",
         )
-    pinned = rules.pinned_info(info, declared.upstream_narinfo, keys)
+    pinned = pinned_info(info, declared.upstream_narinfo, keys)
     if pinned is None:
         return rules.staged(info, MISSING)
     row = rules.staged(pinned, PINNED, upstream=declared.upstream, narinfo=declared.upstream_narinfo)

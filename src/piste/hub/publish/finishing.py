@@ -80,7 +80,9 @@ async def finish(
         return await publish_again(services, project, actor, publication, outputs, existing, content, signers)
     if publication.state == FINISHED:
         raise not_found()  # its release was removed with the project's others
-    paths = await staged_paths(services, project, actor, publication)
+    # A publisher that signs is asked for statements on what it brought itself, and on nothing else.
+    roots = [] if signers.asked else [base_name(output) for output in outputs]
+    paths = await staged_paths(services, project, actor, publication, roots)
     complete = await services.workers.run(complete_names, paths)
     check_required(outputs, paths, complete)
     chosen = {name: paths[name] for name in complete}

@@ -35,15 +35,19 @@ class Joining:
 
 
 async def staged_paths(
-    services: Services, project: Project, actor: Actor, publication: PublicationRow
+    services: Services,
+    project: Project,
+    actor: Actor,
+    publication: PublicationRow,
+    roots: Collection[str] = (),
 ) -> dict[str, StagedPath]:
     """The staged paths by base name, completed by what the organization has of what is not staged or did not
-    arrive.
+    arrive, and of `roots` (base names).
     """
     paths = {path.base_name: path for path in await queries.staged_paths(services.database, publication.id)}
     asked: set[str] = set()
     while True:
-        mentioned = {name for path in paths.values() for name in path.references} | paths.keys()
+        mentioned = {name for path in paths.values() for name in path.references} | paths.keys() | set(roots)
         wanted = {
             name for name in mentioned - asked if name not in paths or paths[name].state not in rules.READY
         }

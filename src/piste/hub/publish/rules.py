@@ -16,8 +16,8 @@ from piste.hub.errors import HubError
 from piste.hub.publish.records import PINNED, PRESENT, VERIFIED, StagedOutput, StagedPath
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
 from piste.nix.hashes import Hash, HashError
-from piste.nix.narinfo import NarInfo, NarInfoError, PathInfo, parse_narinfo
-from piste.nix.signature import PublicKey, SignatureKeyError, is_signature, verify_any
+from piste.nix.narinfo import NarInfoError, PathInfo
+from piste.nix.signature import is_signature
 from piste.nix.store_path import StorePath, StorePathError
 from piste.semver.version import Version, VersionError
 from piste.wire.publication import DeclaredOutput, DeclaredPath, Metadata, OpenPublication
@@ -182,37 +182,6 @@ def with_signatures(path: StagedPath, declared: Iterable[str], publishers: Colle
         return path
     signatures = list(dict.fromkeys([*path.all_signatures, *brought]))
     return msgspec.structs.replace(path, signatures=msgspec.json.encode(signatures).decode())
-
-
-def pinned_info(info: PathInfo, narinfo_text: str, public_keys: Iterable[str]) -> PathInfo | None:
-    """The path as its upstream vouches for it; None when the upstream's word does not hold or differs, and
-    the NAR has to be uploaded.
-    """
-    try:
-        narinfo = parse_narinfo(narinfo_text)
-        keys = [PublicKey.parse(text) for text in public_keys]
-    except (NarInfoError, SignatureKeyError):
-        return None
-    theirs = narinfo.info
-    same = (
-        theirs.path == info.path
-        and theirs.nar_hash == info.nar_hash
-        and theirs.nar_size == info.nar_size
-        and theirs.references == info.references
-    )
-    if not same or not _stays_below(narinfo):
-        return None
-    if verify_any(keys, theirs.fingerprint(), theirs.signatures) is None:
-        return None
-    return theirs
-
-
-def _stays_below(narinfo: NarInfo) -> bool:
-    """Whether the NAR's address is one below the upstream's: it isn't signed, and clients are sent there."""
-    url = urlsplit(narinfo.url)
-    plain = re.fullmatch(r"[A-Za-z0-9._~/=+%,-]+", url.path) is not None and "%" not in url.path
-    parts = url.path.split("/")
-    return not (url.scheme or url.netloc or url.fragment) and plain and not {"", "..", "."} & set(parts)
 
 
 def checked_output(declared: DeclaredOutput) -> StagedOutput:

@@ -1,40 +1,77 @@
-"""An output that was only recorded becomes available by itself once its whole closure is in the project's
-cache.
+"""An output that was only recorded becomes available by itself once its whole closure is there: in the
+project's cache, in another project of the organization that its publisher may read, or at an upstream.
 
 Found out when somebody asks for it. Its manifest is made then, and never changes after that. Where only the
 organization's publishers sign, it waits until one of them publishes the version again.
 """
 
+import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import msgspec
 
-from piste.hub.access.records import Project
+from piste.hub.access.records import Actor, Permission, Project
 from piste.hub.cache import queries as cache_queries
-from piste.hub.cache.records import StoredPath
+from piste.hub.cache.records import NewPath, PathRecord
+from piste.hub.cache.signing import new_paths
+from piste.hub.cache.upstreams import BUDGET_SECONDS
+from piste.hub.db.base import Connection
+from piste.hub.errors import HubError
 from piste.hub.registry import queries
-from piste.hub.registry.outputs import build_manifest, put_manifest, sign_statement, statement_text
+from piste.hub.registry.outputs import (
+    BuiltManifest,
+    build_manifest,
+    put_manifest,
+    sign_statement,
+    statement_text,
+)
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.services import Services
+from piste.hub.trail import note
 from piste.nix.closure import ClosureError
 from piste.nix.store_path import StorePath
 
+SHOWN = 10
+
+
+@dataclass
+class _Walk:
+    """A closure as far as it is known, by base name."""
+
+    paths: dict[str, PathRecord] = field(default_factory=dict)
+    missing: int = 0
+    elsewhere: list[PathRecord] = field(default_factory=list)  # what another project has of it
+    pinned: list[PathRecord] = field(default_factory=list)  # what upstreams have of it
+
+    @property
+    def coming(self) -> list[PathRecord]:
+        """What may join the project now: of other projects only what makes a closure whole."""
+        return [*self.pinned, *([] if self.missing else self.elsewhere)]
+
 
 async def ensure_available(
-    services: Services, project: Project, release: ReleaseRow, output: OutputRow
+    services: Services, project: Project, release: ReleaseRow, output: OutputRow, *, seek: bool = True
 ) -> OutputRow | int:
     """The output with its manifest, or how many paths of its closure are known to be missing; 0 where
-    only the signature of a publisher is. ClosureError for a circle, which clients that push in any order can
-    bring.
+    only the signature of a publisher is. `seek`: also look for them outside of the project. ClosureError for
+    a circle, which clients that push in any order can bring.
     """
     if output.manifest is not None:
         return output
     keys = await services.keyring.signing_keys(project.organization)
-    paths, missing = await _closure(services, project, StorePath.parse(output.store_path).base_name)
-    if missing or not keys:
-        return missing
     root = StorePath.parse(output.store_path).base_name
-    built = await services.workers.run(build_manifest, root, paths)
+    walk = await _walk(services, project, root)
+    if walk.missing and seek:
+        async with services.upstreams.turn(project.organization):
+            walk = await _sought(services, project, release, root)
+            built = await _built(services, root, walk)
+            await _join(services, project, release, walk.coming)
+    else:
+        built = await _built(services, root, walk)
+    if built is None or not keys:
+        return walk.missing
     await put_manifest(services.objects, built)
     text = statement_text(project, release.version, release.sequence, output, built.digest)
     signed = sign_statement(text, keys)
@@ -64,24 +101,98 @@ async def all_outputs(services: Services, project: Project, release: ReleaseRow)
     for row in waiting:
         if StorePath.parse(row.store_path).base_name in there:
             with suppress(ClosureError):  # what one output holds must not hide the others
-                now = await ensure_available(services, project, release, row)
+                now = await ensure_available(services, project, release, row, seek=False)
                 if isinstance(now, OutputRow):
                     renewed[row.attribute] = now
     return [renewed.get(row.attribute, row) for row in rows]
 
 
-async def _closure(services: Services, project: Project, root: str) -> tuple[dict[str, StoredPath], int]:
-    """What the project has of a closure, by base name, a level at a time; and how many paths it lacks."""
-    found: dict[str, StoredPath] = {}
-    asked = {root}
-    level = [root]
+async def _sought(services: Services, project: Project, release: ReleaseRow, root: str) -> _Walk:
+    """Walk the closure once more, with everything that may belong to it."""
+    author = await queries.publisher_of(services.database, release.id)
+    publisher = await services.guard.person(author) if author is not None else None
+    # Who has left the organization publishes nothing more to it, and their releases take nothing more.
+    reads = publisher is not None and services.guard.may(publisher, Permission.PROJECT_PUBLISH, project)
+    deadline = time.monotonic() + BUDGET_SECONDS
+    return await _walk(services, project, root, publisher=publisher if reads else None, deadline=deadline)
+
+
+async def _built(services: Services, root: str, walk: _Walk) -> BuiltManifest | None:
+    """None while something is missing; before anything joins the project, since it also finds a circle."""
+    return None if walk.missing else await services.workers.run(build_manifest, root, walk.paths)
+
+
+async def _walk(
+    services: Services,
+    project: Project,
+    root: str,
+    *,
+    publisher: Actor | None = None,
+    deadline: float | None = None,
+) -> _Walk:
+    """A closure, a level at a time. With a deadline upstreams are asked too."""
+    walk = _Walk()
+    asked, level = {root}, [root]
     while level:
-        rows = await cache_queries.paths_of_project(
-            services.database, project.id, [name[:32] for name in level]
-        )
-        wanted = set(level)
-        fresh = [row for row in rows if row.base_name in wanted]
-        found.update({row.base_name: row for row in fresh})
-        level = sorted({name for row in fresh for name in row.references} - asked)
+        fresh: dict[str, PathRecord] = {}
+        parts = [name[:32] for name in level]
+        own = await cache_queries.paths_of_project(services.database, project.id, parts)
+        fresh.update(_named(own, level))
+        if publisher is not None and (rest := _rest(level, fresh)):
+            others = await _elsewhere(services, project, publisher, rest)
+            fresh.update(others)
+            walk.elsewhere += others.values()
+        if deadline is not None and (rest := _rest(level, fresh)):
+            pinned = await services.upstreams.find(project.organization, rest, deadline)
+            fresh.update(pinned)
+            walk.pinned += pinned.values()
+        walk.paths.update(fresh)
+        level = sorted({name for path in fresh.values() for name in path.references} - asked)
         asked.update(level)
-    return found, len(asked) - len(found)
+    walk.missing = len(asked) - len(walk.paths)
+    return walk
+
+
+def _rest(level: Collection[str], found: Mapping[str, PathRecord]) -> list[str]:
+    return [name for name in level if name not in found]
+
+
+def _named(found: Collection[PathRecord], names: Collection[str]) -> dict[str, PathRecord]:
+    wanted = set(names)
+    return {path.base_name: path for path in found if path.base_name in wanted}
+
+
+async def _elsewhere(
+    services: Services, project: Project, publisher: Actor, names: list[str]
+) -> dict[str, PathRecord]:
+    """What the publisher may read of these in other projects of the organization."""
+    found = await cache_queries.paths_of_organization(
+        services.database, project.organization, [name[:32] for name in names]
+    )
+    ids = sorted({path.project for path in found})
+    readable = {each.id for each in await services.guard.readable_projects(publisher, ids)}
+    # In one order, so that the same is chosen each time.
+    chosen = sorted((path for path in found if path.project in readable), key=lambda path: path.project)
+    return _named(chosen[::-1], names)
+
+
+async def _join(services: Services, project: Project, release: ReleaseRow, coming: list[PathRecord]) -> None:
+    if not coming:
+        return
+    keys = await services.keyring.keys_of(project.organization)
+    new = await services.workers.run(new_paths, coming, keys)
+    async with services.database.transaction() as connection:
+        await _add(connection, project, new, services.clock())
+        note(f"version {release.version}, {len(new)} paths found elsewhere")
+
+
+async def _add(connection: Connection, project: Project, new: list[NewPath], now: int) -> None:
+    differing = await cache_queries.claim_paths(connection, project.organization, new)
+    if differing:
+        raise HubError(
+            "path-conflict",
+            f"The organization holds {len(differing)} of these paths with other content.",
+            hint="Push the paths of this release to its project.",
+            context={"hash-parts": " ".join(sorted(differing)[:SHOWN])},
+        )
+    await cache_queries.add_paths(connection, project.id, new, now)

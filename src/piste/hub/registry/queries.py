@@ -224,6 +224,12 @@ async def release_said(database: Database, release: str) -> ReleaseSaid | None:
     return None if row is None else decode(row, ReleaseSaid)
 
 
+async def publisher_of(database: Database, release: str) -> str | None:
+    """The person (id) who published it; None for a CI."""
+    row = await database.one("SELECT published_by FROM release WHERE id = $1", release)
+    return None if row is None else row["published_by"]
+
+
 async def release_document(database: Database, release: str) -> str | None:
     """What a client of another dialect said of it, to the letter."""
     row = await database.one("SELECT document FROM release_document WHERE release = $1", release)
