@@ -85,9 +85,8 @@ class _Attic:
                 substituter_endpoint=f"{place}/cache/{project.organization_name}/{project.name}",
                 api_endpoint=f"{place}/",
                 is_public=project.visibility == "public",
-                # The client would never say what it left out for an upstream's sake, and no release whose
-                # closure lacks that could become available.
-                upstream_cache_key_names=[],
+                # What the client leaves out for their sake the hub finds there by itself.
+                upstream_cache_key_names=await services.upstreams.key_names(project.organization),
                 public_key=str(keys[0]) if keys else None,
             )
         )

@@ -16,7 +16,7 @@ from piste.hub.cache.pins import pinned_record
 from piste.hub.cache.records import PathRecord
 from piste.hub.db.base import Database
 from piste.hub.egress.outbound import Egress, Visit
-from piste.hub.egress.rules import EgressError
+from piste.hub.egress.rules import EgressError, parse_target
 
 CONNECTIONS: Final = 16  # narinfos are small: what counts is round trips
 BUDGET_SECONDS: Final = 10.0  # of one question; what was found stays, and the next question goes on
@@ -33,6 +33,12 @@ class Upstreams:
         self._egress = egress
         self._absent: dict[tuple[str, str], float] = {}
         self._turns: Mapping[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def key_names(self, organization: str) -> list[str]:
+        """Of those upstreams that can be asked: what these keys have signed need not be pushed."""
+        known = await queries.upstreams(self._database, organization)
+        names = {key.partition(":")[0] for url, keys in known.items() if _can_be_asked(url) for key in keys}
+        return sorted(names)
 
     def turn(self, organization: str) -> asyncio.Lock:
         """One question of an organization at a time: the others then find what it brought."""
@@ -87,3 +93,11 @@ class Upstreams:
         if len(self._absent) >= _MAX_ABSENT:
             self._absent.clear()
         self._absent[url, name] = time.monotonic() + _ABSENT_SECONDS
+
+
+def _can_be_asked(url: str) -> bool:
+    try:
+        parse_target(url)
+    except EgressError:
+        return False
+    return True
