@@ -13,7 +13,7 @@ Lie = Callable[[str, bytes], bytes]
 # Given the path that was asked for: the path that the honest hub is asked for.
 Detour = Callable[[str], str]
 
-_PASSED_ON = ("Authorization", "Accept", "Range", "If-Range", "Content-Type")
+_PASSED_ON = ("Authorization", "Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
 _PASSED_BACK = ("Content-Type", "ETag", "Accept-Ranges", "Content-Range", "Location", "Cache-Control")
 
 

@@ -75,13 +75,13 @@ def _assert_refused(host: Person, done: Finished, *members: Member, refs: tuple[
 
 
 def _edited(change: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes], bytes]:
-    """A lie about resolutions."""
+    """A lie about resolutions, asked for alone or with the plan."""
 
     def lie(path: str, body: bytes) -> bytes:
-        if "/resolve/" not in path:
+        if "/resolve/" not in path and "/plan/" not in path:
             return body
         answer = json.loads(body)
-        change(answer)
+        change(answer.get("resolution", answer))
         return json.dumps(answer).encode()
 
     return lie
@@ -103,9 +103,7 @@ def test_an_older_release_than_the_committed_one_is_refused_though_its_statement
     applied = host.piste("apply", "nixos", reference, "--json")
     assert applied.code == 0, applied.stderr
     assert applied.json["version"] == "2.0.0"
-    liar.detour = lambda path: path.replace("/resolve/%2A/", "/resolve/%3D1.0.0/").replace(
-        "/resolve/*/", "/resolve/%3D1.0.0/"
-    )
+    liar.detour = lambda path: path.replace("/plan/%2A/", "/plan/%3D1.0.0/")
     _assert_refused(host, _fetch(acme, host), releases.old, refs=("older-than-committed",))
     again = host.piste("apply", "nixos", reference, "--json")
     assert (again.code, again.problem["ref"]) == (1, "older-than-committed")
@@ -123,11 +121,9 @@ def test_a_genuine_answer_to_another_question_is_refused(
     requirement = {"another version": "1", "not the exact version": "=1.0.0"}.get(lie, "*")
     detours: dict[str, Callable[[str], str]] = {
         "another output": lambda path: path.replace(ATTRIBUTE, NOTES),
-        "another project": lambda path: path.replace(
-            f"/{acme.name}/resolve", f"/{releases.other.name}/resolve"
-        ),
-        "another version": lambda path: path.replace("/resolve/1/", "/resolve/2/"),
-        "not the exact version": lambda path: path.replace("/resolve/%3D1.0.0/", "/resolve/%3D2.0.0/"),
+        "another project": lambda path: path.replace(f"/{acme.name}/plan", f"/{releases.other.name}/plan"),
+        "another version": lambda path: path.replace("/plan/1/", "/plan/2/"),
+        "not the exact version": lambda path: path.replace("/plan/%3D1.0.0/", "/plan/%3D2.0.0/"),
     }
     liar.detour = detours[lie]
     done = _fetch(acme, host, requirement)
@@ -177,6 +173,8 @@ def test_a_forged_manifest_is_refused(
     acme: Tenant, host: Person, liar: Liar, releases: Releases, forgery: str
 ) -> None:
     def lie(path: str, body: bytes) -> bytes:
+        if "/plan/" in path:
+            return b"[]"  # as of a hub that has no plans
         if "/manifest/" not in path or path.endswith("/sources"):
             return body
         manifest = json.loads(body)
@@ -193,6 +191,30 @@ def test_a_forged_manifest_is_refused(
 
     liar.lie = lie
     _assert_refused(host, _fetch(acme, host), releases.old, releases.new, refs=("bad-manifest", "bad-answer"))
+
+
+@pytest.mark.parametrize("forgery", ["a path more", "another hash", "cut short", "another release's"])
+def test_a_forged_manifest_within_a_plan_is_refused(
+    acme: Tenant, host: Person, liar: Liar, releases: Releases, forgery: str
+) -> None:
+    def lie(path: str, body: bytes) -> bytes:
+        if "/plan/" not in path:
+            return body
+        answer = json.loads(body)
+        manifest = answer["manifest"]
+        match forgery:
+            case "a path more":
+                manifest["order"] = [0, 1, *manifest["order"]]
+            case "another hash":
+                manifest["nar_hashes"] = manifest["nar_hashes"][:-52] + releases.old.nar_hash.base32
+            case "another release's":
+                manifest["hash_parts"] = manifest["hash_parts"][:-32] + releases.old.path.hash_part
+            case "cut short":
+                manifest["order"] = [-1, manifest["order"][1] - 1]
+        return json.dumps(answer).encode()
+
+    liar.lie = lie
+    _assert_refused(host, _fetch(acme, host), releases.old, releases.new, refs=("bad-manifest",))
 
 
 def _replaced_nar(releases: Releases, kind: str) -> Callable[[str, bytes], bytes]:
@@ -277,11 +299,12 @@ def test_signatures_of_another_key_are_refused_by_nix(
     forger = SecretKey.generate(acme.key.name)
 
     def lie(path: str, body: bytes) -> bytes:
-        if not path.endswith("/sources"):
+        if "/plan/" not in path:
             return body
         answer = json.loads(body)
-        for source in answer["sources"]:
-            source["signatures"] = [forger.sign("1;/nix/store/x;sha256:x;1;")]
+        signature = forger.sign("1;/nix/store/x;sha256:x;1;").partition(":")[2].rstrip("=")
+        sources = answer["sources"]
+        sources["signatures"] = signature * (len(sources["signatures"]) // len(signature))
         return json.dumps(answer).encode()
 
     liar.lie = lie

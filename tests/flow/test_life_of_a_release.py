@@ -14,7 +14,7 @@ from piste.host import engine, verify
 from piste.host.fetch import Fetching
 from piste.host.place import Host
 from piste.host.records import Kind, Result, Watcher
-from piste.host.resolve import authorise, read_reference
+from piste.host.resolve import read_reference
 from piste.host.stopwatch import Stopwatch
 from piste.wire.releases import Yank
 from tests.host.system import example_source, page_of, service_port, why_no_activation, with_page
@@ -226,11 +226,10 @@ def test_a_token_that_expires_during_the_download_is_replaced(
     host, link = Host.at("auto", stage.machine.root), stage.machine.folder / "link"
     with HubClient(find_credential()) as hub, Fetching(hub, host, Watcher(), Stopwatch()) as fetching:
         reference = read_reference(stage.reference(), hub.url)
-        fetching.start_daemon(reference.organization)
-        authorised = authorise(hub, host, reference, [])
+        authorised = fetching.authorise(reference, Kind.NIXOS, [])
         plan = fetching.plan(authorised)
-        spoiled = replace(authorised.resolution, token=str(authorised.resolution.token)[:-6] + "AAAAAA")
-        fetched = fetching.bring(replace(authorised, resolution=spoiled), plan, link)
+        spoiled = replace(plan, token=str(plan.token)[:-6] + "AAAAAA")
+        fetched = fetching.bring(authorised, spoiled, link)
     assert (fetched.store_path, fetched.paths_fetched) == (first, 10)
 
 

@@ -78,11 +78,19 @@ def test_a_daemon_of_an_unknown_protocol(acme: Tenant, closure: list[Member], tm
 
 
 def _other_compression(path: str, body: bytes) -> bytes:
-    return body.replace(b'"compression":"zstd"', b'"compression":"novel"')
+    if "/plan/" not in path:
+        return body
+    answer = json.loads(body)
+    answer["sources"]["compressions"] = {"2": "novel"}
+    return json.dumps(answer).encode()
+
+
+def _no_plan(path: str, body: bytes) -> bytes:
+    return b"[]" if "/plan/" in path else body
 
 
 def _no_answer(path: str, body: bytes) -> bytes:
-    return b"[]" if path.endswith("/sources") else body
+    return b"[]" if "/plan/" in path or path.endswith("/sources") else body
 
 
 @pytest.mark.parametrize("lie", [_other_compression, _no_answer])
@@ -99,6 +107,17 @@ def test_an_answer_that_can_not_be_understood(
     _check(person, done, closure)
     # The token was for this one command.
     assert not list(tmp_path.rglob("netrc"))
+
+
+def test_a_hub_without_plans_is_asked_one_thing_after_the_other(
+    acme: Tenant, liar: Liar, closure: list[Member], tmp_path: Path
+) -> None:
+    person = _host(acme, tmp_path, liar.url)
+    liar.lie = _no_plan
+    done = _fetch(person)
+    assert done.code == 0, done.stderr
+    assert SAID not in done.stderr
+    assert done.json["paths_fetched"] == len(closure)
 
 
 def test_a_key_that_is_not_trusted_is_refused_by_nix_as_well(

@@ -13,7 +13,7 @@ from piste.host.fetch import Fetching
 from piste.host.journal import Journal
 from piste.host.place import Host
 from piste.host.records import Kind, Watcher
-from piste.host.resolve import authorise, read_reference
+from piste.host.resolve import read_reference
 from piste.host.stopwatch import Stopwatch
 
 
@@ -44,8 +44,7 @@ def diff(
     host = Host.at(store, root)
     with connect(hub, token_file) as client, Fetching(client, host, Watcher(), Stopwatch()) as fetching:
         named = read_reference(reference, client.url, kind)
-        fetching.start_daemon(named.organization)
-        authorised = authorise(client, host, named, Journal(host.state_folder(kind)).deployments())
+        authorised = fetching.authorise(named, kind, Journal(host.state_folder(kind)).deployments())
         plan = fetching.plan(authorised)
         changes = compare(host, kind, authorised, plan, fetching.daemon())
     if as_json:

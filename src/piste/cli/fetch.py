@@ -12,7 +12,7 @@ from piste.host.fetch import Fetching
 from piste.host.journal import Journal
 from piste.host.place import Host
 from piste.host.records import Kind
-from piste.host.resolve import authorise, read_reference
+from piste.host.resolve import read_reference
 from piste.host.stopwatch import Stopwatch
 
 
@@ -40,10 +40,8 @@ def fetch(
     with connect(hub, token_file) as client, Fetching(client, host, watcher, seconds) as fetching:
         named = read_reference(reference, client.url)
         fetching.check(link)
-        fetching.start_daemon(named.organization)
-        with seconds.step("resolve"):
-            past = Journal(host.state_folder(Kind.NIXOS)).deployments()
-            authorised = authorise(client, host, named, past)
+        past = Journal(host.state_folder(Kind.NIXOS)).deployments()
+        authorised = fetching.authorise(named, Kind.NIXOS, past)
         fetched = fetching.bring(authorised, fetching.plan_if_possible(authorised), link)
     if as_json:
         names = ("store_path", "paths_fetched", "bytes_received", "bytes_full")

@@ -165,7 +165,7 @@ class HubConnection:
             response = self._attempt(method, target, body, sent, again)
             if response.status >= 400:
                 raise self._error(response.status, response.read(1 << 20), target)
-            if response.status >= 300:
+            if response.status >= 300 and response.status != 304:
                 raise PisteError(
                     "bad-answer",
                     f"{self.url} sent this request elsewhere, which a hub does not do.",

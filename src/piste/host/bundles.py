@@ -6,8 +6,9 @@ ends: the sources said how long each is. A wrong length ends as a NAR that is no
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Final
+
+from piste.client.planning import format_places
 
 _SMALL: Final = 512 * 1024  # compressed; from here on a NAR is worth a request of its own
 _BUNDLE: Final = 2 << 20  # what is wanted first must not wait long for the rest of its bundle
@@ -79,9 +80,4 @@ def group(items: Sequence[Item], wanted: Iterable[int]) -> list[list[int]]:
 def address(manifest: str, places: Sequence[int]) -> str:
     """Where, below the cache, these NARs of a manifest (`sha256:<hex>`) are one answer of the hub."""
     digest = manifest.removeprefix("sha256:")
-    starts = [places[0]] + [later for earlier, later in pairwise(places) if later != earlier + 1]
-    ends = [earlier for earlier, later in pairwise(places) if later != earlier + 1] + [places[-1]]
-    ranges = (
-        f"{start}-{end}" if end > start else f"{start}" for start, end in zip(starts, ends, strict=True)
-    )
-    return f"manifest/{digest}/nars?places={','.join(ranges)}"
+    return f"manifest/{digest}/nars?places={format_places(places)}"

@@ -17,7 +17,7 @@ from piste.host.fetch import Fetching
 from piste.host.journal import Journal, Writer
 from piste.host.place import Host, system_type
 from piste.host.records import Action, Authorised, Deployment, Fetched, Kind, Outcome, Result, State, Watcher
-from piste.host.resolve import authorise, read_reference
+from piste.host.resolve import read_reference
 from piste.host.stopwatch import Stopwatch
 from piste.host.switch import Switch
 from piste.lib.errors import BlockedError, PisteError, StrandedError
@@ -141,10 +141,8 @@ def _obtain(
     move = work.writer.move
     with HubClient(credential) as hub, Fetching(hub, work.host, work.watcher, work.seconds) as fetching:
         reference = read_reference(request.reference, hub.url, request.kind)
-        fetching.start_daemon(reference.organization)
         work.watcher.step(f"Resolving {reference}")
-        with work.seconds.step("resolve"):
-            authorised = authorise(hub, work.host, reference, work.journal.deployments())
+        authorised = fetching.authorise(reference, request.kind, work.journal.deployments())
         deployment = move(deployment, State.AUTHORISED, **_identity(authorised))
         plan = fetching.plan_if_possible(authorised)
         deployment = move(deployment, State.PLANNED)

@@ -4,18 +4,22 @@ Usually as the plan says, by Nix's daemon. Where that is not possible (a daemon 
 does not understand), Nix fetches the closure by itself, more slowly, and that is said.
 """
 
+import contextlib
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
 from piste.client.api import HubClient
 from piste.host.importing import Importing, StaleSpoolError
+from piste.host.memory import Memory
 from piste.host.place import Host
-from piste.host.plan import make_plan
-from piste.host.records import Authorised, Fetched, Plan, Watcher
-from piste.host.resolve import granted_keys, renewed
+from piste.host.plan import Told, ask, make_plan
+from piste.host.records import Authorised, Deployment, Fetched, Kind, Plan, Watcher
+from piste.host.resolve import authorise, granted_keys, renewed
 from piste.host.stopwatch import Stopwatch
 from piste.lib.errors import PisteError, UsageError
+from piste.nix.flake_ref import Reference
 from piste.nix.store_path import StorePath
 from piste.nixcmd.build import add_root
 from piste.nixcmd.daemon import Daemon
@@ -36,6 +40,8 @@ class Fetching:
         self._pool = ThreadPoolExecutor(1)
         self._starting: Future[Daemon] | None = None
         self._settings: dict[str, str] = {}
+        self._memory = Memory(host)
+        self._told: Told | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +67,24 @@ class Fetching:
         self._settings = {"require-sigs": "true"} | ({"extra-trusted-public-keys": keys} if keys else {})
         self._restart()
 
+    def authorise(
+        self, reference: Reference, kind: Kind, history: Iterable[Deployment], *, exact: bool | None = None
+    ) -> Authorised:
+        """Ask the hub, and believe what a trusted key signed. Starts Nix meanwhile."""
+        self.start_daemon(reference.organization)
+        with self._seconds.step("resolve"):
+            running = None
+            with contextlib.suppress(PisteError):
+                running = self._host.running(kind)
+            self._told = ask(self._hub, self._host, self._memory, reference, running)
+            return authorise(self._told.resolution, self._host, reference, history, exact=exact)
+
     def plan(self, authorised: Authorised) -> Plan:
         """What there is to do."""
+        if self._told is None:
+            raise ValueError("the hub was not asked")
         with self._seconds.step("plan"):
-            return make_plan(authorised, self.daemon())
+            return make_plan(self._hub, self._host, self._memory, self._told, authorised, self.daemon())
 
     def plan_if_possible(self, authorised: Authorised) -> Plan | None:
         """The same; None where Nix has to find that out by itself."""
@@ -93,6 +113,7 @@ class Fetching:
             if root not in self.daemon().query_valid_paths([root]):
                 raise PisteError("path-not-valid", f"{root} was imported, and is not there.")
             add_root(self._host.store, authorised.store_path, link.absolute())
+            self._remember(authorised, plan)
         return Fetched(authorised.store_path, len(plan.missing), received, plan.bytes_full)
 
     def daemon(self) -> Daemon:
@@ -111,7 +132,7 @@ class Fetching:
         except StaleSpoolError:
             self._watcher.detail("What an earlier fetch left is not what was promised; fetching it again.")
             self._restart()
-            again = make_plan(authorised, self.daemon())
+            again = self.plan(authorised)
             return importing.received + (self._import(authorised, again) if again.missing else 0)
         return importing.received
 
@@ -134,6 +155,12 @@ class Fetching:
                 on_line=self._watcher.detail,
             )
         return Fetched(authorised.store_path, count, 0, 0)
+
+    def _remember(self, authorised: Authorised, plan: Plan) -> None:
+        if (told := self._told) is not None and told.etag:
+            self._memory.remember(
+                told.question, told.etag, authorised.resolution, plan.manifest, plan.file_sizes, None
+            )
 
     def _renew(self, authorised: Authorised) -> str | None:
         self._watcher.detail("The token of the closure has expired; asking for another.")

@@ -80,8 +80,7 @@ class Importing:
         def bundle(places: list[int]) -> str:
             return cache_base(authorised) + address(authorised.statement.manifest, places)
 
-        token = authorised.resolution.token
-        with Supply(items, spool, bundle, token, self._renew, self._count) as supply:
+        with Supply(items, spool, bundle, plan.token, self._renew, self._count) as supply:
             try:
                 daemon.add_multiple(len(plan.missing), self._items(items, supply.take))
             except BaseException as error:

@@ -114,10 +114,12 @@ class Plan(msgspec.Struct, frozen=True):
     """What a closure consists of, and which of its paths this host lacks. Lists are in import order."""
 
     manifest: Manifest
-    sources: list[NarSource]
+    sources: dict[int, NarSource]  # by place in the manifest; of the missing ones at least
     missing: list[int]  # places in the manifest
     bytes_to_fetch: int  # compressed; the NAR's size where the hub does not know
     bytes_full: int  # compressed, of the whole closure
+    token: str | None  # of the closure
+    file_sizes: dict[int, int]  # compressed, by place, as far as they are known
 
 
 class Fetched(msgspec.Struct, frozen=True):

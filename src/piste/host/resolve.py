@@ -45,18 +45,14 @@ def read_reference(text: str, hub_url: str, kind: Kind | None = None) -> Referen
 
 
 def authorise(
-    hub: HubClient,
+    resolution: Resolution,
     host: Host,
     reference: Reference,
     history: Iterable[Deployment],
     *,
     exact: bool | None = None,
 ) -> Authorised:
-    """Resolve, with a token for the closure, and check all that can be checked before the download."""
-    attribute = format_attribute_path(reference.attribute)
-    resolution = hub.resolve(
-        reference.organization, reference.project, reference.requirement, attribute, token=True
-    )
+    """Check all of the hub's answer that can be checked before the download."""
     statement, key = _verified(resolution, host)
     _agree(resolution, statement)
     _answers(reference, statement)
