@@ -327,19 +327,20 @@ def test_a_hub_that_goes_on_signing_with_its_old_key_is_refused_by_the_host(
     host = make_host(tenant, tmp_path / "host", key, hub=liar.url)
 
     def forge_statement(path: str, body: bytes) -> bytes:
-        if "/resolve/" not in path:
+        if "/plan/" not in path:
             return body
         answer = json.loads(body)
-        answer["statement"] = answer["statement"].replace('"sequence":2', '"sequence":99')
-        answer["statement_signatures"] = [kept.sign(answer["statement"])]
+        told = answer["resolution"]
+        told["statement"] = told["statement"].replace('"sequence":2', '"sequence":99')
+        told["statement_signatures"] = [kept.sign(told["statement"])]
         return json.dumps(answer).encode()
 
     def forge_paths(path: str, body: bytes) -> bytes:
-        if not path.endswith("/sources"):
+        if "/plan/" not in path:
             return body
         answer = json.loads(body)
-        for source in answer["sources"]:
-            source["signatures"] = [kept.sign("1;")]
+        sources, signature = answer["sources"], kept.sign("1;").partition(":")[2].rstrip("=")
+        sources["signatures"] = signature * (len(sources["signatures"]) // len(signature))
         return json.dumps(answer).encode()
 
     for lie, refs in ((forge_statement, ["untrusted-statement"]), (forge_paths, ["store-refused"])):
