@@ -31,12 +31,12 @@ from piste.wire.plan import (
     HAVE_LIMIT,
     PackedSources,
     PlanAnswer,
-    PlanError,
     pack_paths,
     unpack_manifest,
     unpack_sources,
 )
 from piste.wire.resolution import ManifestSources, NarSource, Resolution
+from piste.wire.runs import PlanError
 
 # Of the plan's own request; a hub that has no such route knows the older questions.
 _NO_PLANS: Final = frozenset(("bad-answer", "not-found"))
