@@ -15,6 +15,20 @@ let
   port = lib.toInt (lib.last (lib.splitString ":" cfg.listen));
   privilegedPort = port < 1024;
 
+  limit =
+    name: count:
+    lib.optionals (count != null) [
+      name
+      (toString count)
+    ];
+  rateLimit =
+    description:
+    mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      inherit description;
+    };
+
   arguments = [
     "--data"
     "/var/lib/piste-hub"
@@ -36,7 +50,14 @@ let
   ++ lib.concatMap (place: [
     "--allow-egress"
     (systemdText.argument place)
-  ]) cfg.allowEgress;
+  ]) cfg.allowEgress
+  ++ lib.optionals (cfg.secretsKeyFile != null) [
+    "--secrets-key-file"
+    "%d/secrets-key"
+  ]
+  ++ limit "--failed-credentials" cfg.rateLimits.failedCredentials
+  ++ limit "--sign-ins" cfg.rateLimits.signIns
+  ++ limit "--resolutions" cfg.rateLimits.resolutions;
 in
 {
   options.services.piste-hub = {
@@ -119,6 +140,23 @@ in
       '';
     };
 
+    secretsKeyFile = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/run/keys/piste-hub-secrets";
+      description = ''
+        The key under which signing keys and the keys of tokens are encrypted in the database, 32 bytes or more. Read
+        by systemd as root; the hub gets it as a credential. `piste hub` commands beside the service need it too:
+        `--secrets-key-file`. A path as text: a Nix path would copy it to the readable store.
+      '';
+    };
+
+    rateLimits = {
+      failedCredentials = rateLimit "Wrong credentials a minute that one address gets an answer to; `null` is the hub's own default.";
+      signIns = rateLimit "Questions a minute who one is, for each token, or address without one.";
+      resolutions = rateLimit "Resolutions a minute, for each token, or address without one.";
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;
@@ -181,10 +219,12 @@ in
         StateDirectoryMode = "0700";
         UMask = "0077";
         EnvironmentFile = lib.mkIf (cfg.environmentFile != null) cfg.environmentFile;
-        LoadCredential = lib.optionals withTls [
-          "tls-cert:${cfg.tlsCert}"
-          "tls-key:${cfg.tlsKey}"
-        ];
+        LoadCredential =
+          lib.optionals withTls [
+            "tls-cert:${cfg.tlsCert}"
+            "tls-key:${cfg.tlsKey}"
+          ]
+          ++ lib.optional (cfg.secretsKeyFile != null) "secrets-key:${cfg.secretsKeyFile}";
 
         Restart = "on-failure";
         RestartSec = 2;

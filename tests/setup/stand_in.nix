@@ -36,6 +36,7 @@ let
   types = {
     bool = scalar "bool" isBool;
     int = scalar "int" isInt;
+    ints.positive = scalar "ints.positive" (value: isInt value && value > 0);
     str = scalar "str" isString;
     package = scalar "package" (value: isAttrs value && value ? outPath);
     strMatching = pattern: scalar "strMatching ${pattern}" (value: isString value && match pattern value != null);

@@ -30,6 +30,22 @@ def test_keys_of_tls_come_as_credentials_and_not_from_the_store(tmp_path: Path) 
     assert service["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
 
 
+def test_the_key_of_secrets_comes_as_a_credential_and_not_from_the_store(tmp_path: Path) -> None:
+    config = _configuration(tmp_path, HUB + 'secretsKeyFile = "/run/keys/secrets"; };')
+    service = config["systemd"]["services"]["piste-hub"]["serviceConfig"]
+    assert service["LoadCredential"] == ["secrets-key:/run/keys/secrets"]
+    assert service["ExecStart"].endswith("--secrets-key-file %d/secrets-key")
+    bare = _configuration(tmp_path, HUB + "};")["systemd"]["services"]["piste-hub"]["serviceConfig"]
+    assert bare["LoadCredential"] == [] and "secrets-key" not in bare["ExecStart"]
+
+
+def test_rate_limits_are_the_hubs_own_unless_they_are_set(tmp_path: Path) -> None:
+    limits = "rateLimits = { failedCredentials = 20; resolutions = 5000; };"
+    config = _configuration(tmp_path, HUB + limits + "};")
+    command = config["systemd"]["services"]["piste-hub"]["serviceConfig"]["ExecStart"]
+    assert command.endswith("--failed-credentials 20 --resolutions 5000")
+
+
 def test_half_of_a_tls_configuration_is_refused(tmp_path: Path) -> None:
     config = _configuration(tmp_path, HUB + 'tlsCert = "/c"; };')
     assert [item["message"] for item in config["assertions"] if not item["assertion"]] == [
