@@ -43,6 +43,8 @@ PROJECT = {
     "   mmfmmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
     "root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff mm.mmm"
     "   ffffff mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    "log at root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff"
+    " ffffff   ffffff ffffff ffffff ffffff   ffffff uuuuuu",
     "log": ".um.um uuuuuu uuuuuu uuuuuu .fm.fm   ....fm ....fm ....fm .fm...   ...... ....fm mmfmmm mmmmmm"
     "   mmfmmm mmfmmm mmmmmf mmmmmm   ffffff uuuuuu",
     "fill": "uumuum uuuuuu uuuuuu uuuuuu ffmffm   ...ffm ...ffm ...ffm ffm...   ...... fffffm mmfmmm mmmmmm"
@@ -151,11 +153,21 @@ ROUTES = {
     "POST /_api/v1/get-missing-paths": "fill",
     "PUT /_api/v1/upload-path": "fill",
     f"GET {_CACHE}/log/{{drv}}": "log",
+    f"GET {_CACHE}/realisations/{{entry}}.doi": "log",
+    f"GET {_CACHE}/build-trace-v2/{{drv}}/{{output}}.doi": "log",
+    f"GET {_CACHE}/debuginfo/{{build_id}}": "log",
+    "GET /log/{drv}": "log at root",
+    "GET /realisations/{entry}.doi": "log at root",
+    "GET /build-trace-v2/{drv}/{output}.doi": "log at root",
+    "GET /debuginfo/{build_id}": "log at root",
     f"PUT {_CACHE}/nix-cache-info": "fill",
     f"PUT {_CACHE}/{{hash}}.narinfo": "fill",
     f"PUT {_CACHE}/{{hash}}.ls": "fill",
     f"PUT {_CACHE}/nar/{{file}}": "fill",
     f"PUT {_CACHE}/log/{{drv}}": "fill",
+    f"PUT {_CACHE}/realisations/{{entry}}.doi": "fill",
+    f"PUT {_CACHE}/build-trace-v2/{{drv}}/{{output}}.doi": "fill",
+    f"PUT {_CACHE}/debuginfo/{{build_id}}": "fill",
     f"POST {_PROJECTS}/publications": "publish",
     f"GET {_PUBLICATION}": "publish",
     f"GET {_PUBLICATION}/paths": "publish",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ from tests.hub import matrix
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme
 from tests.identities.openid import make_certificate
-from tests.running.closures import ATTRIBUTE, Member, member
+from tests.running.closures import ATTRIBUTE, Member, member, new_path, tree_nar
 from tests.running.issuer import Issuer
 
 VISIBILITIES = ("public", "unlisted", "private")
 VERSION, STAGE = "2.0.0", "run"
 REACHED = 299
-LOG = "00000000000000000000000000000000-app.drv"
+DEBUG_FOLDER = "lib/debug/.build-id"
 NOT_FOUND = not_found().message
 LETTERS = {401: "u", 403: "f", 404: "m"}
 
@@ -82,7 +83,14 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "app", (acme.organization, visibility), f"{acme.organization} {visibility}".encode()
     )
     published = acme.publish("1.0.0", [path], project=visibility)
-    assert acme.ask("PUT", f"{acme.cache}/log/{LOG}", body=b"built\n").status == 201
+    build_id = sha256(path.nar).hexdigest()[:40]
+    debug = Member(
+        new_path("debug", (acme.organization, visibility)),
+        tree_nar({f"{DEBUG_FOLDER}/{build_id[:2]}/{build_id[2:]}.debug": build_id.encode()}),
+        (),
+    )
+    acme.publish("0.9.0", [debug], project=visibility, attribute="packages.debug")
+    about_builds(acme, path)
     return {
         "org": acme.organization,
         "project": visibility,
@@ -94,7 +102,10 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "hash": path.path.hash_part,
         "file": f"{path.nar_hash.base32}.nar.zst",
         "digest": acme.resolve("1").json()["manifest"].removeprefix("sha256:"),
-        "drv": LOG,
+        "drv": f"{path.path.hash_part}-app.drv",
+        "output": "out",
+        "entry": f"sha256:{sha256(path.nar).hexdigest()}!out",
+        "build_id": build_id,
         "publication": acme.open(VERSION, visibility, stage=STAGE).opened["id"],
         "push": "018f0000-0000-7000-8000-000000000003",
         "person": "ada",
@@ -118,6 +129,17 @@ def create(acme: Acme, kind: str, **fields: Any) -> tuple[str, str]:
     place = f"/api/v1/organizations/{acme.organization}/tokens"
     made = acme.hub.as_admin("POST", place, json=asked)
     return made["id"], made["token"]
+
+
+def about_builds(acme: Acme, path: Member) -> None:
+    """A log and build traces of a path."""
+    drv, entry = f"{path.path.hash_part}-app.drv", f"sha256:{sha256(path.nar).hexdigest()}!out"
+    for place, body in (
+        (f"log/{drv}", b"built\n"),
+        (f"realisations/{entry}.doi", json.dumps({"id": entry, "outPath": path.path.base_name}).encode()),
+        (f"build-trace-v2/{drv}/out.doi", json.dumps({"outPath": path.path.base_name}).encode()),
+    ):
+        assert acme.ask("PUT", f"{acme.cache}/{place}", body=body).status == 201
 
 
 def make_credentials(hub: Hub, own: Acme, foreign: Acme, third: Acme) -> dict[str, list[str | None]]:

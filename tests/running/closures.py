@@ -64,6 +64,28 @@ def file_nar(content: bytes) -> bytes:
     return b"".join((writer.regular(len(content)), bytes(writer.data(content)), writer.end()))
 
 
+def tree_nar(files: Mapping[str, bytes]) -> bytes:
+    """The NAR of a directory with these files, by their paths."""
+    writer = NarWriter()
+    pieces = [writer.directory()]
+
+    def write(inside: str) -> None:
+        below = sorted({path[len(inside) :].partition("/")[0] for path in files if path.startswith(inside)})
+        for name in below:
+            pieces.append(writer.entry(name.encode()))
+            content = files.get(inside + name)
+            if content is None:
+                pieces.append(writer.directory())
+                write(f"{inside}{name}/")
+            else:
+                pieces.extend((writer.regular(len(content)), content))
+                writer.data(content)
+            pieces.append(writer.end())
+
+    write("")
+    return b"".join([*pieces, writer.end()])
+
+
 def new_path(name: str, seed: object) -> StorePath:
     """A store path that nothing else has."""
     return make_store_path("output:out", sha256_of(repr(seed).encode()), name)

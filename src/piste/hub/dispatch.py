@@ -43,7 +43,7 @@ SEND_STALL_SECONDS: Final = 120.0
 # answer.
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_SECONDS: Final = 2.0
-_NARINFO: Final = ".narinfo"
+_LOOK_UPS: Final = (".narinfo", ".doi")
 _NIX: Final = b"Nix/"  # in the User-Agent of every Nix: curl/8.14.1 Nix/2.34.8
 
 _log = structlog.get_logger("piste.hub.requests")
@@ -201,8 +201,9 @@ class _Asked:
 
     @property
     def is_look_up(self) -> bool:
-        """Whether Nix asks for a narinfo here, which decides whether it goes on."""
-        return self.route is not None and self.route.method == "GET" and self.route.pattern.endswith(_NARINFO)
+        """Whether Nix asks for a narinfo or a build trace here: the answer decides whether it goes on."""
+        route = self.route
+        return route is not None and route.method == "GET" and route.pattern.endswith(_LOOK_UPS)
 
 
 class _Sender:

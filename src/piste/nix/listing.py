@@ -3,11 +3,37 @@
 Must never hold up a NAR that is fine: where a listing cannot be made, there is none.
 """
 
+import json
+import re
 from json.encoder import encode_basestring_ascii
-from typing import Final
+from typing import Any, Final
 
 # A quarter of a million files take about 20 MB.
 LISTING_LIMIT: Final = 32 * 1024 * 1024
+
+DEBUG_FOLDER: Final = "lib/debug/.build-id"
+BUILD_ID: Final = re.compile(r"[0-9a-f]{40}")
+_MARK: Final = b'".build-id"'
+
+
+def build_ids(listing: bytes) -> tuple[str, ...]:
+    """The build ids of which a listing has the debug information: it lies in one place in every package."""
+    if _MARK not in listing:
+        return ()
+    folder: Any = json.loads(listing)["root"]
+    for name in DEBUG_FOLDER.split("/"):
+        folder = folder.get("entries", {}).get(name, {})
+    return tuple(
+        start + rest.removesuffix(".debug")
+        for start, below in folder.get("entries", {}).items()
+        for rest in below.get("entries", {})
+        if rest.endswith(".debug") and BUILD_ID.fullmatch(start + rest.removesuffix(".debug"))
+    )
+
+
+def debug_member(build_id: str) -> str:
+    """Where the debug information of a build id lies within its package."""
+    return f"{DEBUG_FOLDER}/{build_id[:2]}/{build_id[2:]}.debug"
 
 
 class ListingWriter:

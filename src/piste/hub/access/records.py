@@ -28,7 +28,7 @@ class Permission(StrEnum):
     OUTPUT_RESOLVE = "output:resolve"
     CACHE_READ = "cache:read"  # narinfo, NAR, listing, manifest
     CACHE_WRITE = "cache:write"
-    CACHE_LOG = "cache:log"  # build logs; they can quote source
+    CACHE_LOG = "cache:log"  # build logs, build traces, debug information; they can quote source
 
 
 class Kind(StrEnum):

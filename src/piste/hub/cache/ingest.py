@@ -18,6 +18,7 @@ from piste.hub.errors import HubError
 from piste.lib.decompress import DecompressError, decompressor
 from piste.lib.zstd import zstd
 from piste.nix import base32
+from piste.nix.listing import build_ids
 from piste.nix.nar import NarError, NarParser
 from piste.nix.reference_scan import KnownHashParts, ReferenceScanner
 
@@ -40,6 +41,7 @@ class Ingested:
     file: Path
     listing: bytes | None  # version 1 of `.ls`, zstd; None where it can't be made
     found: frozenset[str]  # which of the known hash parts the NAR mentions
+    build_ids: tuple[str, ...] = ()  # of the debug information in the NAR
 
 
 class Intake:
@@ -137,6 +139,7 @@ class Intake:
             file=self._path,
             listing=zstd.compress(listing, level=LEVEL) if listing is not None else None,
             found=frozenset(self._scanner.found) if self._scanner is not None else frozenset(),
+            build_ids=build_ids(listing) if listing is not None else (),
         )
 
     def discard(self) -> None:

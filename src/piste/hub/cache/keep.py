@@ -4,7 +4,7 @@ The objects come first and their rows later: an object without a row is harmless
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from piste.hub.cache.ingest import Ingested
 from piste.hub.storage.base import Objects
@@ -19,6 +19,7 @@ class KeptNar:
     nar_size: int
     file_hash: str
     file_size: int
+    build_ids: tuple[str, ...] = ()  # of the debug information within, where it came just now
 
 
 def nar_key(nar_hash: str) -> str:
@@ -42,12 +43,13 @@ async def keep(objects: Objects, nar: Ingested, described: KeptNar | None) -> Ke
     finally:
         nar.file.unlink(missing_ok=True)
     if taken:
-        return KeptNar(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size)
+        return KeptNar(nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, nar.build_ids)
     if described is not None:
-        return described
+        return replace(described, build_ids=nar.build_ids)
     # A file without a row, compressed in another way perhaps: the row has to describe that one.
     digest, size = hashlib.sha256(), 0
     async for piece in objects.stream(nar_key(nar.nar_hash)):
         digest.update(piece)
         size += len(piece)
-    return KeptNar(nar.nar_hash, nar.nar_size, "sha256:" + base32.encode(digest.digest()), size)
+    file_hash = "sha256:" + base32.encode(digest.digest())
+    return KeptNar(nar.nar_hash, nar.nar_size, file_hash, size, nar.build_ids)

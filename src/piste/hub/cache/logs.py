@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from piste.hub.access.records import Project
-from piste.hub.cache import queries
+from piste.hub.access.records import Actor, Permission, Project
+from piste.hub.cache import queries, reading
 from piste.hub.errors import HubError, not_found
 from piste.hub.services import Services
 from piste.lib.decompress import DecompressError, decompressor
@@ -77,6 +77,20 @@ def checked_name(text: str) -> str:
     except StorePathError:
         raise not_found() from None
     return path.base_name
+
+
+async def log_of(services: Services, actor: Actor, project: Project | None, name: str) -> str:
+    """The object with the log of a derivation; `project` is None at the root. HubError `not-found` where
+    there is none for this actor."""
+    within = project.id if project is not None else ""
+    found = await queries.log_objects(services.database, within, services.guard.reach(actor), name)
+    readable = await reading.readable(services, actor, [row["project"] for row in found], project)
+    for row in found:
+        holder = readable.get(row["project"])
+        if holder is not None and services.guard.may(actor, Permission.CACHE_LOG, holder):
+            key: str = row["object"]
+            return key
+    raise not_found()
 
 
 async def take_log(

@@ -6,7 +6,7 @@ import msgspec
 
 from piste.hub.access.records import Reach
 from piste.hub.cache.keep import KeptNar
-from piste.hub.cache.records import NewPath, StoredPath
+from piste.hub.cache.records import NewPath, StoredPath, TraceRecord
 from piste.hub.db.base import Connection, Database, Row, decode
 
 _PATH = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
@@ -99,6 +99,11 @@ async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) ->
         # In one order, so that two uploads of the same NARs wait for one another and don't deadlock.
         sorted((nar.nar_hash, nar.nar_size, nar.file_hash, nar.file_size, now) for nar in nars),
     )
+    debug_files = sorted((build_id, nar.nar_hash) for nar in nars for build_id in nar.build_ids)
+    if debug_files:
+        await connection.many(
+            "INSERT INTO debug_file (build_id, nar_hash) VALUES ($1, $2) ON CONFLICT DO NOTHING", debug_files
+        )
 
 
 async def claim_paths(connection: Connection, organization: str, paths: Sequence[NewPath]) -> list[str]:
@@ -194,11 +199,60 @@ async def forget_pushed_nars(connection: Connection, before: int) -> int:
     )
 
 
-async def log_object(database: Database, project: str, drv_name: str) -> str | None:
-    row = await database.one(
-        "SELECT object FROM build_log WHERE project = $1 AND drv_name = $2", project, drv_name
+# Of a project ($1), or ('') of all within reach.
+_OF_PROJECT_OR_IN_REACH = """ JOIN project q ON q.id = t.project
+    WHERE (q.id = $1 OR $1 = '' AND (q.visibility = 'public' OR $2 OR q.id = $4
+        OR q.organization IN (SELECT value FROM json_each($3))))"""
+_TRACE = "SELECT t.project, t.out_path, t.dependents, t.signatures FROM build_trace t"
+_TRACE_FOR_READERS = _TRACE + _OF_PROJECT_OR_IN_REACH + " AND t.drv = $5 AND t.output = $6"
+_LOG = "SELECT t.project, t.object FROM build_log t"
+_LOG_FOR_READERS = _LOG + _OF_PROJECT_OR_IN_REACH + " AND t.drv_name = $5"
+
+
+async def traces(database: Database, project: str, reach: Reach, drv: str, output: str) -> list[TraceRecord]:
+    """What is said of an output of a derivation: by a project, or ('') by all within reach."""
+    rows = await database.all(_TRACE_FOR_READERS, project, *_reach(reach), drv, output)
+    return [decode(row, TraceRecord) for row in rows]
+
+
+async def traced_in_organization(
+    connection: Connection, organization: str, drv: str, output: str
+) -> list[TraceRecord]:
+    rows = await connection.all(
+        _TRACE + " JOIN project q ON q.id = t.project WHERE q.organization = $1 AND drv = $2 AND output = $3",
+        organization,
+        drv,
+        output,
     )
-    return None if row is None else row["object"]
+    return [decode(row, TraceRecord) for row in rows]
+
+
+async def add_trace(connection: Connection, drv: str, output: str, record: TraceRecord, now: int) -> None:
+    """With the signatures that it has now, where it was there already."""
+    await connection.run(
+        """INSERT INTO build_trace (project, drv, output, out_path, dependents, signatures, created_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (project, drv, output)
+           DO UPDATE SET signatures = excluded.signatures""",
+        record.project,
+        drv,
+        output,
+        record.out_path,
+        record.dependents,
+        record.signatures,
+        now,
+    )
+
+
+async def log_objects(database: Database, project: str, reach: Reach, drv_name: str) -> Sequence[Row]:
+    """Project and object of the logs of a derivation, of a project or ('') of all within reach."""
+    return await database.all(_LOG_FOR_READERS, project, *_reach(reach), drv_name)
+
+
+async def nars_with_debug_file(database: Database, build_id: str) -> list[str]:
+    rows = await database.all(
+        "SELECT nar_hash FROM debug_file WHERE build_id = $1 ORDER BY nar_hash", build_id
+    )
+    return [row["nar_hash"] for row in rows]
 
 
 async def add_log(connection: Connection, project: str, drv_name: str, object_key: str, now: int) -> None:

@@ -3,7 +3,7 @@
 What the reader may not read is answered like what is not there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import urljoin
 
 from piste.hub.access.records import Actor, Kind, Permission, Project
@@ -41,13 +41,13 @@ async def path_of(services: Services, actor: Actor, project: Project | None, tex
         return await queries.path_of_project(services.database, project.id, hash_part)
     reach = services.guard.reach(actor)
     found = await queries.paths_by_hash_part(services.database, hash_part, reach)
-    readable = await _readable(services, actor, found)
+    projects = await readable(services, actor, (path.project for path in found))
     return united(
         [
             path
             for path in found
-            if path.project in readable
-            and await services.guard.may_read_path(actor, readable[path.project], hash_part)
+            if path.project in projects
+            and await services.guard.may_read_path(actor, projects[path.project], hash_part)
         ]
     )
 
@@ -62,20 +62,25 @@ async def holders_of(
         return await queries.paths_of_project_by_nar(services.database, project.id, file.nar_hash)
     reach = services.guard.reach(actor)
     found = await queries.paths_by_nar(services.database, file.nar_hash, reach)
-    readable = await _readable(services, actor, found)
+    projects = await readable(services, actor, (path.project for path in found))
     return [
         path
         for path in found
-        if path.project in readable
-        and await services.guard.may_read_nar(actor, readable[path.project], file.nar_hash)
+        if path.project in projects
+        and await services.guard.may_read_nar(actor, projects[path.project], file.nar_hash)
     ]
 
 
-async def _readable(services: Services, actor: Actor, found: list[StoredPath]) -> dict[str, Project]:
-    if not found:
+async def readable(
+    services: Services, actor: Actor, found: Iterable[str], project: Project | None = None
+) -> dict[str, Project]:
+    """Projects by id: the one that was asked, or those of these ids that belong to the actor's root."""
+    if project is not None:
+        return {project.id: project}
+    ids = sorted(set(found))
+    if not ids:
         return {}
-    ids = sorted({path.project for path in found})
-    return {project.id: project for project in await services.guard.readable_projects(actor, ids)}
+    return {each.id: each for each in await services.guard.readable_projects(actor, ids)}
 
 
 def upstream_address(holders: list[StoredPath], file: NarFile) -> str | None:

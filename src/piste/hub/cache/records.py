@@ -9,6 +9,7 @@ import msgspec
 from piste.lib.decompress import SUFFIXES
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import NarInfo, PathInfo, parse_narinfo
+from piste.nix.realisation import DrvOutput, Realisation
 from piste.nix.store_path import StorePath
 
 
@@ -96,6 +97,23 @@ class StoredPath(PathRecord, frozen=True, kw_only=True):
             compression=pinned.compression,
             file_hash=pinned.file_hash,
             file_size=pinned.file_size,
+        )
+
+
+class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project says that an output of a derivation became."""
+
+    project: str
+    out_path: str  # base name
+    dependents: str  # JSON object
+    signatures: str  # JSON array, as they came
+
+    def realisation(self, about: DrvOutput) -> Realisation:
+        return Realisation(
+            about,
+            StorePath.from_base_name(self.out_path),
+            tuple(msgspec.json.decode(self.signatures, type=list[str])),
+            msgspec.json.decode(self.dependents, type=dict[str, str]),
         )
 
 

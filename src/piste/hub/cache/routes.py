@@ -11,7 +11,7 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from piste.hub.access.records import Permission, Project
-from piste.hub.cache import bundles, logs, pushing, queries, reading
+from piste.hub.cache import build_routes, bundles, pushing, queries, reading
 from piste.hub.cache.keep import listing_key, nar_key
 from piste.hub.cache.recompress import recompressed
 from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
@@ -44,7 +44,6 @@ def routes(services: Services) -> list[Route]:
     table = [
         Route("GET", "/nix-cache-info", Permission.PUBLIC, Scope.HUB, reader.cache_info),
         Route("GET", _PROJECT + "/nix-cache-info", read, Scope.PROJECT, reader.cache_info),
-        Route("GET", _PROJECT + "/log/{drv}", Permission.CACHE_LOG, Scope.PROJECT, reader.log),
         Route("GET", _PROJECT + "/manifest/{digest}", read, Scope.PROJECT, reader.manifest),
         Route("GET", _PROJECT + "/manifest/{digest}/sources", read, Scope.PROJECT, reader.sources),
         Route("GET", _PROJECT + "/manifest/{digest}/nars", read, Scope.PROJECT, reader.bundle),
@@ -52,8 +51,8 @@ def routes(services: Services) -> list[Route]:
         Route("PUT", _PROJECT + "/{hash}.ls", write, Scope.PROJECT, writer.ignored, LISTING_LIMIT),
         Route("PUT", _PROJECT + "/{hash}.narinfo", write, Scope.PROJECT, writer.narinfo, NARINFO_LIMIT),
         Route("PUT", _PROJECT + "/nar/{file}", write, Scope.PROJECT, writer.nar, NAR_BODY_LIMIT),
-        Route("PUT", _PROJECT + "/log/{drv}", write, Scope.PROJECT, writer.log, logs.LOG_LIMIT),
     ]
+    table += build_routes.routes(services)
     both: list[tuple[str, _Handler]] = [
         ("/{hash}.narinfo", reader.narinfo),
         ("/{hash}.ls", reader.listing),
@@ -184,19 +183,6 @@ class _Reader:
         pieces = bundles.pieces_of(self._services.objects, list(files))
         return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
-    async def log(self, exchange: Exchange) -> Response:
-        name = logs.checked_name(exchange.parameters["drv"])
-        key = await queries.log_object(self._services.database, exchange.project.id, name)
-        if key is None:
-            raise not_found()
-        headers = {"Content-Security-Policy": "sandbox", "Vary": "Accept-Encoding"}
-        if accepts_zstd(exchange.request.headers.get("accept-encoding", "")):
-            headers["Content-Encoding"] = "zstd"
-            pieces = self._services.objects.stream(key)
-        else:
-            pieces = logs.plain_pieces(self._services, key)
-        return StreamingResponse(pieces, media_type="text/plain; charset=utf-8", headers=headers)
-
     async def _digest(self, exchange: Exchange) -> str:
         text = exchange.parameters["digest"]
         digest = f"sha256:{text}"
@@ -248,10 +234,4 @@ class _Writer:
         except UnicodeDecodeError as error:
             raise HubError("bad-path-info", "The narinfo is not text.") from error
         await pushing.take_narinfo(self._services, exchange.project, exchange.parameters["hash"], text)
-        return Response(status_code=201)
-
-    async def log(self, exchange: Exchange) -> Response:
-        name = logs.checked_name(exchange.parameters["drv"])
-        encoding = exchange.request.headers.get("content-encoding", "")
-        await logs.take_log(self._services, exchange.project, name, encoding, stream_body(exchange))
         return Response(status_code=201)

@@ -48,23 +48,28 @@ def name_of(signature: str) -> str:
     return signature.partition(":")[0]
 
 
-def _signatures(record: PathRecord, keys: SigningKeys) -> list[str]:
-    fingerprint = record.info().fingerprint()
+def served_signatures(fingerprint: str, given: Iterable[str], keys: SigningKeys) -> list[str]:
+    """The hub's own, and of those that came along all that may be passed on."""
     by_name = {key.name: key for key in keys.public}
     ours = [key.sign(fingerprint) for key in keys.secret]
     made_here = {key.name for key in keys.secret}
-    given = []
-    for signature in record.all_signatures:
+    others = []
+    for signature in given:
         name = name_of(signature)
         if name in made_here or name in keys.revoked:
             continue
         key = by_name.get(name)
         # In the organization's own name only what holds is passed on; of others the client thinks for itself.
         if key is None or key.verify(fingerprint, signature):
-            given.append(signature)
+            others.append(signature)
+    return [*ours, *dict.fromkeys(others)]
+
+
+def _signatures(record: PathRecord, keys: SigningKeys) -> list[str]:
+    served = served_signatures(record.info().fingerprint(), record.all_signatures, keys)
     if not keys.secret and record.upstream is None:
-        _require(record, {name_of(each) for each in given} & by_name.keys())
-    return [*ours, *dict.fromkeys(given)]
+        _require(record, {name_of(each) for each in served} & {key.name for key in keys.public})
+    return served
 
 
 def _require(record: PathRecord, signers: Iterable[str]) -> None:
