@@ -200,6 +200,13 @@ def test_the_audit_log_names_issuer_and_subject(acme: Acme, provider: Provider) 
     assert [entry["allowed"] for entry in entries()] == [True, False]
 
 
+def test_keys_that_are_rotated_stop_no_run(acme: Acme, provider: Provider) -> None:
+    trust(acme, provider)
+    assert openings(acme, provider.mint()).status == 201
+    provider.tell("rotate", algorithm="ES256", kid="second")
+    assert openings(acme, provider.mint()).status == 201
+
+
 def test_an_issuer_that_is_down_stops_no_identity_whose_keys_are_known(
     acme: Acme, provider: Provider
 ) -> None:
