@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from piste.nix.signature import SecretKey
 from tests.dialects.flakehub_push.pusher import FLAKE, Pusher, Reply, exchange, inventory, leaf, pack
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, stored_files
@@ -139,7 +140,17 @@ def test_addresses_that_are_none_are_refused_in_words(acme: Acme) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b"\xff", b'{"outputs": ' + b"[" * 5000 + b"]" * 5000 + b"}", b'{"labels": 1}']
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b'{"unknown": "\xff"}',
+        b'{"unknown": "\x00"}',
+        b'{"outputs": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"labels": 1}',
+    ],
 )
 def test_a_body_that_is_no_metadata_is_a_bad_request_on_one_line(acme: Acme, body: bytes) -> None:
     refused = pusher(acme).stage(body=body)
@@ -166,6 +177,24 @@ def test_names_that_nobody_can_ask_for_are_left_out_and_odd_ones_are_quoted(acme
     pusher(acme, outputs=inventory(tree)).run()
     outputs = acme.ask("GET", f"{acme.base}/releases/1").json()["outputs"]
     assert [each["attribute"] for each in outputs] == ['packages."${x}"', 'packages."a\\"b\\\\c"']
+
+
+def test_a_system_that_is_none_is_left_out(acme: Acme) -> None:
+    tree = {"packages": {"odd": {"x": leaf(f"/nix/store/{'0' * 32}-x", "odd")}}}
+    pusher(acme, outputs=inventory(tree)).run()
+    assert [each["system"] for each in acme.ask("GET", f"{acme.base}/releases/1").json()["outputs"]] == [None]
+
+
+def test_an_organization_that_keeps_its_keys_is_told_when_a_release_is_staged(acme: Acme) -> None:
+    key = {"public_key": str(SecretKey.generate("own-1").public)}
+    place = f"/api/v1/organizations/{acme.organization}/keys"
+    acme.hub.as_admin("POST", place, json=key)
+    for each in acme.hub.as_admin("GET", place):
+        if each["held_by"] == "hub":
+            acme.hub.as_admin("DELETE", f"{place}/{each['public_key'].partition(':')[0]}")
+    refused = pusher(acme).stage()
+    assert refused.status == 400
+    assert "keeps its keys to itself" in refused.json()
 
 
 def test_publishing_before_the_upload_publishes_nothing(acme: Acme) -> None:

@@ -57,6 +57,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 async def organization(services: Services) -> Organization:
     async with services.database.transaction() as connection:
         await connection.run("INSERT INTO organization (id, name, created_at) VALUES ('o', 'acme', 1)")
+        await services.keyring.add_key(connection, "o", "acme")
         await connection.run(
             """INSERT INTO trust_rule (id, organization, project_name, issuer, audience, claims, created_at)
                VALUES ('t', 'o', 'Web', 'https://ci', 'hub', '{}', 1)"""

@@ -8,6 +8,7 @@ to come the parts that are known here are taken; what is not understood is no er
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from piste.hub.publish.rules import SYSTEM
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path
 from piste.wire.publication import DeclaredOutput
 
@@ -83,6 +84,5 @@ def _store_path(leaf: Mapping[str, Any]) -> str | None:
 
 def _system(leaf: Mapping[str, Any]) -> str | None:
     systems = leaf.get("forSystems")
-    if isinstance(systems, list) and len(systems) == 1 and isinstance(systems[0], str):
-        return systems[0]
-    return None
+    only = systems[0] if isinstance(systems, list) and len(systems) == 1 else None
+    return only if isinstance(only, str) and SYSTEM.fullmatch(only) else None

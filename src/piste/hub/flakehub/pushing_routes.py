@@ -83,13 +83,13 @@ class _Pushing:
         services, actor, asked = self._services, exchange.actor, exchange.parameters
         announced = Announced(parse_length(asked["length"]), parse_digest(exchange.tail))
         body = b"".join([piece async for piece in stream_body(exchange)])
-        message, declared = await services.workers.run(parse_metadata, body)
+        message, declared, text = await services.workers.run(parse_metadata, body)
         issuer = actor.trusted.issuer if actor.trusted is not None else None
         wanted = staging.Staging(
             opening=opening(message, asked["version"], issuer, actor.name),
             outputs=await services.workers.run(checked_outputs, declared),
             source=announced,
-            document=body.decode(),
+            document=text,
         )
         staged = await staging.stage(services, actor, _place(exchange), asked["project"], wanted)
         # The address is a secret: nobody on the way is to keep it.

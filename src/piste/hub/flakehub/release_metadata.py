@@ -41,13 +41,19 @@ class ReleaseMetadata(msgspec.Struct, frozen=True):
     labels: list[str] | None = None
 
 
-def parse_metadata(data: bytes) -> tuple[ReleaseMetadata, list[DeclaredOutput]]:
-    """The message and the outputs that it names. CPU work for a large flake: call it in a thread."""
+def parse_metadata(data: bytes) -> tuple[ReleaseMetadata, list[DeclaredOutput], str]:
+    """The message, the outputs that it names, and the whole text. CPU work for a large flake: call it in a
+    thread.
+    """
     try:
         message = msgspec.json.decode(data, type=ReleaseMetadata)
-        return message, outputs_of(message.outputs)
+        text = data.decode()  # fields that are skipped above may hold anything
+        outputs = outputs_of(message.outputs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InventoryError) as error:
         raise HubError("bad-request", f"The metadata of the release can't be read: {error}.") from error
+    if "\0" in text:
+        raise HubError("bad-request", "The metadata of the release holds a NUL, which no JSON does.")
+    return message, outputs, text
 
 
 def opening(

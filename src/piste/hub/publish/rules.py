@@ -34,7 +34,7 @@ _STAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Letters of any script, as FlakeHub's own client lets them pass; one of them or a digit has to be there.
 _LABEL: Final = re.compile(r"(?=[.-]*[^\W_])[\w.-]{1,50}")
 _REVISION: Final = re.compile(r"[0-9a-f]{40}")
-_SYSTEM: Final = re.compile(r"[a-z0-9_]{1,32}-[a-z0-9_-]{1,32}")
+SYSTEM: Final = re.compile(r"[a-z0-9_]{1,32}-[a-z0-9_-]{1,32}")
 
 
 def version_to_publish(text: str, *, rolling: bool) -> Version:
@@ -193,7 +193,7 @@ def checked_output(declared: DeclaredOutput) -> StagedOutput:
         raise HubError(
             "bad-path-info", f"The output {declared.attribute[:300]} is wrong: {error}."
         ) from error
-    if declared.system is not None and not _SYSTEM.fullmatch(declared.system):
+    if declared.system is not None and not SYSTEM.fullmatch(declared.system):
         raise HubError("bad-path-info", f"The system of {attribute} is none, such as x86_64-linux.")
     return StagedOutput(attribute, str(path), declared.system, declared.required)
 

@@ -21,6 +21,7 @@ from piste.hub.errors import HubError, not_found
 from piste.hub.publish import opening, queries
 from piste.hub.publish.records import Announced, PublicationRow, StagedOutput, UploadAddress
 from piste.hub.publish.rules import SOURCE_LIMIT, check_version_is_new
+from piste.hub.publish.signers import signers_of
 from piste.hub.publish.uploading import upload_address_invalid
 from piste.hub.registry import queries as registry_queries
 from piste.hub.registry.rules import check_name, check_visibility
@@ -28,7 +29,7 @@ from piste.hub.services import Services
 from piste.lib.clock import MINUTE
 from piste.lib.identifiers import new_id
 from piste.semver.version import Version
-from piste.wire.publication import OpenPublication
+from piste.wire.publication import Finish, OpenPublication
 
 ADDRESS_LIFETIME: Final = 15 * MINUTE  # until an upload begins; it may then take as long as it moves
 PRIVATE: Final = "private"
@@ -88,6 +89,9 @@ async def _stage(
     version: Version,
 ) -> Staged:
     now = services.clock()
+    owner = place.id if isinstance(place, Organization) else place.organization
+    # Told now: this client brings no signatures later either.
+    signers_of(await services.keyring.keys_of(owner), Finish())
     if isinstance(place, Organization):
         services.guard.check_create(actor, place, name)
         check_name(name)
