@@ -11,7 +11,7 @@ from tests.dialects.nix.conftest import VERSIONS, with_nix
 from tests.hub.process import Hub, wait_for
 from tests.running.command import Finished, Person, check
 from tests.running.fixtures import hub
-from tests.running.nix import RUN, configured, content, copy_to, has
+from tests.running.nix import RUN, configured, content, copy_from, copy_to, has
 from tests.running.tenants import Tenant, make_tenant
 
 __all__ = ["hub"]
@@ -124,3 +124,17 @@ def test_a_push_with_an_index_of_debug_information_is_taken(
     place = f"{tenant.cache_path}/{path[11:43]}.ls"
     listing = json.loads(tenant.hub.request("GET", place, token=tenant.token).body)
     assert "lib" in listing["root"]["entries"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_content_addressed_path_is_believed_without_a_trusted_key(
+    tenant: Tenant, tmp_path: Path, version: str
+) -> None:
+    builder = machine(tenant, tmp_path / "builder", version)
+    file = tmp_path / f"words-{version}"
+    file.write_text(version)
+    path = check(builder.run("nix-store", "--add", str(file)))
+    check(copy_to(builder, tenant.cache_url, path))
+    other = configured(with_nix(tmp_path / "other", version), tenant.hub.url, tenant.token, [])
+    check(copy_from(other, tenant.cache_url, path))
+    assert content(other, path) == version
