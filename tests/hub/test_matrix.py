@@ -107,6 +107,8 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "entry": f"sha256:{sha256(path.nar).hexdigest()}!out",
         "build_id": build_id,
         "publication": acme.open(VERSION, visibility, stage=STAGE).opened["id"],
+        "upload": "0123456789abcdef",
+        "part": "0",
         "push": "018f0000-0000-7000-8000-000000000003",
         "person": "ada",
         "token": "018f0000-0000-7000-8000-000000000001",

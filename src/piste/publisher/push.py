@@ -138,7 +138,7 @@ class _Pushing:
         if not nars:
             return
         self._progress.start(len(nars), sum(info.nar_size for info in nars))
-        place = upload.Place(self._client, (*push_path(*self._place, identifier), "nars"))
+        place = upload.Place(self._client, push_path(*self._place, identifier))
         try:
             self._result.bytes_uploaded = upload.upload(
                 place, self._daemon, nars, self._progress, connections=self._wish.connections

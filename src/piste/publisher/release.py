@@ -274,7 +274,7 @@ class _Publishing:
         if not infos:
             return 0
         self._progress.start(len(infos), sum(info.nar_size for info in infos))
-        place = upload.Place(self._client, (*publication_path(self._publication), "nars"))
+        place = upload.Place(self._client, publication_path(self._publication))
         try:
             return upload.upload(place, daemon, infos, self._progress, connections=self._wish.connections)
         finally:

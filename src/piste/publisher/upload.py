@@ -7,6 +7,7 @@ lets go of the interpreter, and starting an event loop's HTTP client takes longe
 
 import hashlib
 import io
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,14 +33,21 @@ _HEADER: Final = 52 + 8  # nix32 of the NAR's hash, length of the compressed byt
 # Half a minute in all, which a hub needs that is started anew; each request may be repeated.
 _PATIENCE: Final = Backoff(attempts=10)
 _TIMEOUT: Final = 120.0  # the hub lets an upload wait for a place for a minute
+_PART: Final = 16 << 20  # bytes that a broken connection costs at most …
+_WHOLE: Final = 64 << 20  # … above this; what is smaller is verified while it arrives
+_VERIFIED: Final = 20e6  # bytes a second, at which a hub at least looks through what came in parts
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where NARs go: a hub, and raw segments of the address that takes them."""
+    """Where NARs go: a hub, and raw segments of the address of a publication or a push; how much of them at
+    once.
+    """
 
     hub: HubConnection
-    path: tuple[str, ...]
+    path: tuple[str, ...]  # without what is sent: `nars`, `parts`
+    part: int = _PART
+    whole: int = _WHOLE
 
 
 def upload(
@@ -106,13 +114,30 @@ class _Work:
         with tempfile.TemporaryFile() as file:
             size = _spool(daemon, bundle, file)
             tally = _Tally(self._progress, self._lock, sum(info.nar_size for info in bundle), size)
-            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-            body = cast(BinaryIO, _Watched(file, tally))
-            # Safe to repeat: a NAR that was verified stays so.
-            hub.request("POST", self._place.path, body, headers=headers, repeatable=True)
+            if size <= self._place.whole:
+                # Safe to repeat: a NAR that was verified stays so.
+                self._put(hub, "POST", ("nars",), _Watched(file, tally, 0, size))
+            else:
+                self._send_in_parts(hub, file, size, tally)
             tally.done(len(bundle))
             with self._lock:
                 self.sent += size
+
+    def _send_in_parts(self, hub: HubConnection, file: BinaryIO, size: int, tally: "_Tally") -> None:
+        name, step = secrets.token_hex(8), self._place.part
+        starts = range(0, size, step)
+        for number, start in enumerate(starts):
+            body = _Watched(file, tally, start, min(step, size - start))
+            self._put(hub, "PUT", ("parts", name, str(number)), body)
+        query = {"upload": name, "parts": str(len(starts))}
+        with hub.another(_TIMEOUT + size / _VERIFIED, _PATIENCE) as patient:
+            patient.request("POST", (*self._place.path, "nars"), b"", query=query, repeatable=True)
+
+    def _put(self, hub: HubConnection, method: str, path: tuple[str, ...], body: "_Watched") -> None:
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(body.size)}
+        hub.request(
+            method, (*self._place.path, *path), cast(BinaryIO, body), headers=headers, repeatable=True
+        )
 
 
 def plan_bundles(infos: Sequence[PathInfo], each: int = _BUNDLE) -> list[list[PathInfo]]:
@@ -163,21 +188,28 @@ def _checked(info: PathInfo, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Watched(io.RawIOBase):
-    """A body that tells how far it has been sent; sent again, it takes that back."""
+    """A stretch of a file as a body that tells how far it has been sent; sent again, it takes that back."""
 
-    def __init__(self, file: BinaryIO, tally: "_Tally") -> None:
+    def __init__(self, file: BinaryIO, tally: "_Tally", start: int, size: int) -> None:
         self._file = file
         self._tally = tally
+        self._start = start
+        self._at = start
+        self.size = size
+        file.seek(start)
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._tally.advance(len(data))
+        rest = self._start + self.size - self._at
+        data = self._file.read(rest if size < 0 else min(size, rest))
+        self._at += len(data)
+        self._tally.reached(self._at)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        place = self._file.seek(offset, whence)
-        self._tally.begin_again(place)
-        return place
+        """To its beginning is all that is ever asked for."""
+        self._at = self._file.seek(self._start + offset)
+        self._tally.reached(self._at)
+        return offset
 
 
 class _Tally:
@@ -188,15 +220,11 @@ class _Tally:
         self._lock = lock
         self._nar_bytes = nar_bytes
         self._file_bytes = file_bytes
-        self._sent = 0
         self._told = 0
 
-    def advance(self, count: int) -> None:
-        self.begin_again(self._sent + count)
-
-    def begin_again(self, sent: int) -> None:
-        self._sent = sent
-        self._tell(0, self._nar_bytes * sent // self._file_bytes)
+    def reached(self, place: int) -> None:
+        """So far it has been sent."""
+        self._tell(0, self._nar_bytes * place // self._file_bytes)
 
     def done(self, paths: int) -> None:
         self._tell(paths, self._nar_bytes)

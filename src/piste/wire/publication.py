@@ -2,6 +2,8 @@
 
 Upload body (`POST …/nars`), one or many NARs in one request, each as:
 52 ASCII bytes nix32 SHA-256 of the NAR, 8 bytes little-endian length, then that many bytes of zstd.
+A large body may be put in parts, of up to 32 MiB, instead: `PUT …/parts/NAME/0`, `1`, … and then
+`POST …/nars?upload=NAME&parts=N` without a body; NAME is 8 to 32 hex digits.
 """
 
 import msgspec

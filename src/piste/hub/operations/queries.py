@@ -33,6 +33,8 @@ _USED = {
         WHERE digest IN (SELECT value FROM json_each($1))""",
     "source": """SELECT source AS value FROM release WHERE source IN (SELECT value FROM json_each($1))
         UNION SELECT source AS value FROM publication WHERE source IN (SELECT value FROM json_each($1))""",
+    # Nothing speaks of a part: it is there for an upload that is under way.
+    "part": "SELECT value FROM json_each($1) WHERE value IS NULL",
     "log": "SELECT DISTINCT object AS value FROM build_log WHERE object IN (SELECT value FROM json_each($1))",
 }
 KINDS = tuple(_USED)

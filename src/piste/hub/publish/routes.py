@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json, stream_body
-from piste.hub.publish import declaring, finishing, gathering, opening, rules, uploading
+from piste.hub.publish import declaring, finishing, gathering, opening, parts, rules, uploading
+from piste.hub.publish.receiving import nars_of
 from piste.hub.publish.records import PublicationRow
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
@@ -30,6 +31,7 @@ def routes(services: Services) -> list[Route]:
         ("DELETE", _ONE, publishing.abandon, 0),
         ("POST", _ONE + "/declarations", publishing.declare, DECLARATION_LIMIT),
         ("POST", _ONE + "/nars", publishing.nars, NARS_LIMIT),
+        ("PUT", _ONE + "/parts/{upload}/{part}", publishing.part, parts.PART_LIMIT),
         ("PUT", _ONE + "/source", publishing.source, rules.SOURCE_LIMIT),
         ("GET", _ONE + "/paths", publishing.paths, 0),
         ("POST", _ONE + "/finish", publishing.finish, STATEMENTS_LIMIT),
@@ -74,9 +76,13 @@ class _Publishing:
         return json_response(answer)
 
     async def nars(self, exchange: Exchange) -> Response:
+        return json_response(await nars_of(self._services, exchange, await self._open_row(exchange)))
+
+    async def part(self, exchange: Exchange) -> Response:
         row = await self._open_row(exchange)
-        answer = await uploading.take_nars(self._services, exchange.project, row, stream_body(exchange))
-        return json_response(answer)
+        place = (exchange.parameters["upload"], exchange.parameters["part"])
+        await parts.take_part(self._services, exchange.project, row, place, stream_body(exchange))
+        return Response(status_code=204)
 
     async def source(self, exchange: Exchange) -> Response:
         row = await self._open_row(exchange)

@@ -10,7 +10,7 @@ from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.ingest import Ingested
 from piste.hub.cache.keep import KeptNar, keep
 from piste.hub.errors import HubError
-from piste.hub.publish import queries, rules
+from piste.hub.publish import parts, queries, rules
 from piste.hub.publish.frames import Bundle
 from piste.hub.publish.records import Announced, PublicationRow, StagedPath
 from piste.hub.publish.source import Source, SourceIntake
@@ -114,6 +114,21 @@ async def take_nars(
         finally:
             await services.workers.run(bundle.discard)
     return UploadedNars(upload.accepted, upload.nar_bytes, upload.file_bytes)
+
+
+async def take_nars_in_parts(
+    services: Services, project: Project, publication: PublicationRow, upload: str, count: str
+) -> UploadedNars:
+    """The NARs of an upload whose parts have all come; nothing where it was taken before and its answer was
+    lost.
+    """
+    if await parts.was_taken(services, publication, upload, count):
+        return UploadedNars(0, 0, 0)
+    answer = await take_nars(
+        services, project, publication, parts.whole_of(services, publication, upload, count)
+    )
+    await parts.forget(services, publication, upload, count)
+    return answer
 
 
 async def _known(services: Services, project: Project, staged: Sequence[str]) -> set[str]:

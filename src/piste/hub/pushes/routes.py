@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json, stream_body
-from piste.hub.publish import opening, uploading
+from piste.hub.publish import opening, parts
 from piste.hub.publish.declaring import declaration_from, declare
+from piste.hub.publish.receiving import nars_of
 from piste.hub.publish.records import PUSH, PublicationRow
 from piste.hub.pushes import pushing
 from piste.hub.routing import Exchange, Route, Scope
@@ -33,6 +34,7 @@ def routes(services: Services) -> list[Route]:
         ("DELETE", _ONE, pushes.abandon, 0),
         ("POST", _ONE + "/declarations", pushes.declare, DECLARATION_LIMIT),
         ("POST", _ONE + "/nars", pushes.nars, NARS_LIMIT),
+        ("PUT", _ONE + "/parts/{upload}/{part}", pushes.part, parts.PART_LIMIT),
         ("POST", _ONE + "/finish", pushes.finish, 0),
     ]
     return [
@@ -66,10 +68,13 @@ class _Pushes:
             return json_response(await declare(services, project, exchange.actor, row, declaration))
 
     async def nars(self, exchange: Exchange) -> Response:
+        return json_response(await nars_of(self._services, exchange, await self._open_row(exchange)))
+
+    async def part(self, exchange: Exchange) -> Response:
         row = await self._open_row(exchange)
-        return json_response(
-            await uploading.take_nars(self._services, exchange.project, row, stream_body(exchange))
-        )
+        place = (exchange.parameters["upload"], exchange.parameters["part"])
+        await parts.take_part(self._services, exchange.project, row, place, stream_body(exchange))
+        return Response(status_code=204)
 
     async def finish(self, exchange: Exchange) -> Response:
         row = await self._row(exchange)
