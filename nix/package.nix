@@ -49,6 +49,7 @@ python3Packages.buildPythonApplication {
     ++ lib.optionals withHub [
       asyncpg
       granian
+      httptools
       joserfc
       starlette
       structlog

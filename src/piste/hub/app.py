@@ -104,6 +104,9 @@ class Application:
             asyncio.create_task(self.services.revocations.watch()),
             asyncio.create_task(self.services.audit.watch()),
             asyncio.create_task(self.services.limits.watch()),
+            asyncio.create_task(
+                self.services.answers.watch(self.services.database.version, self.services.revocations.refresh)
+            ),
             *(asyncio.create_task(_repeat(work)) for work in _housekeeping(self.services)),
         ]
         await send({"type": "lifespan.startup.complete"})
@@ -111,6 +114,7 @@ class Application:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.services.answers.tell()
         for work in (self.services.authenticator.record_use, self.services.audit.flush):
             try:
                 await work()

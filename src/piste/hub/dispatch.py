@@ -19,9 +19,10 @@ from starlette.responses import Response, StreamingResponse
 from piste.hub import trail as trails
 from piste.hub.access import queries
 from piste.hub.access.authenticate import NOBODY
-from piste.hub.access.records import Actor, Organization, Permission, Resource
+from piste.hub.access.records import Actor, Kind, Organization, Permission, Resource
 from piste.hub.errors import HubError, not_found
 from piste.hub.http import error_response
+from piste.hub.http1.memory import KEPT_SECONDS, Keep
 from piste.hub.patience import Patience
 from piste.hub.requests import (
     BoundedBody,
@@ -36,6 +37,7 @@ from piste.hub.requests import (
 from piste.hub.routing import NO_MATCH, BadTargetError, Exchange, Match, Route, Router, Scope
 from piste.hub.services import Services
 from piste.hub.trail import Trail
+from piste.lib.clock import SECOND
 
 Send = Callable[[Message], Awaitable[None]]
 SEND_STALL_SECONDS: Final = 120.0
@@ -45,6 +47,8 @@ _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_SECONDS: Final = 2.0
 _LOOK_UPS: Final = (".narinfo", ".doi")
 _NIX: Final = b"Nix/"  # in the User-Agent of every Nix: curl/8.14.1 Nix/2.34.8
+# Those whose rights are all in the database, so that nothing changes them without its version changing.
+_KEPT_FOR: Final = frozenset({Kind.NOBODY, Kind.USER, Kind.DEVICE, Kind.CLOSURE})
 
 _log = structlog.get_logger("piste.hub.requests")
 
@@ -70,7 +74,10 @@ class Dispatch:
         try:
             response, body = await self._answer(scope, receive, trail)
             status = response.status_code
-            await _send_response(response, scope, body, _Sender(send, identifier))
+            sender = _Sender(send, identifier)
+            if "piste.keep" in scope.get("extensions", {}):
+                sender.keep = self._keep(trail, response)
+            await _send_response(response, scope, body, sender)
         except ClientDisconnect:
             status = 499  # as nginx calls it: nobody is there to read an answer
         except asyncio.CancelledError:
@@ -159,6 +166,19 @@ class Dispatch:
         trail.by(actor)
         return actor
 
+    def _keep(self, trail: Trail, response: Response) -> Keep | None:
+        """Whether an answer may be given again to the same request, and until when: a narinfo alone, as
+        that is what a client asks for by the thousand."""
+        if not trail.action.startswith("GET ") or not trail.action.endswith(_NARINFO):
+            return None
+        if response.status_code != 200 or trail.kind not in _KEPT_FOR:
+            return None
+        left = KEPT_SECONDS
+        if trail.expires_at is not None:
+            left = min(left, (trail.expires_at - self._services.clock()) / SECOND)
+        route = trail.action.partition(" ")[2]
+        return Keep(time.monotonic() + left, route, trail.token, trail.address)
+
     def _record(self, trail: Trail, actor: Actor | None, problem: HubError) -> None:
         """Refused uses go to the audit log, also those that are answered like what is missing."""
         reason = problem.reason
@@ -212,6 +232,7 @@ class _Sender:
     def __init__(self, send: Send, identifier: str) -> None:
         self._send = send
         self._identifier = identifier.encode()
+        self.keep: Keep | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -220,6 +241,11 @@ class _Sender:
                 (b"x-request-id", self._identifier),
                 (b"x-content-type-options", b"nosniff"),
             ]
+            if self.keep is not None:
+                message["piste.keep"] = self.keep
+        elif message["type"] == "http.response.zerocopysend":
+            await self._send(message)  # takes as long as something is taken; the server watches over that
+            return
         async with asyncio.timeout(SEND_STALL_SECONDS):
             await self._send(message)
 

@@ -11,21 +11,23 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 import uvloop
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.net import SocketHolder
-from granian.server.embed import Server
+from granian.server.embed import Server as GranianServer
 
 from piste.hub.app import Application, build
+from piste.hub.http1.connection import HEADER_BYTES
+from piste.hub.http1.server import Server
 from piste.hub.operations.seal import seal_secrets
+from piste.hub.services import Services
 from piste.hub.settings import Settings
 from piste.lib import log, systemd
 from piste.lib.errors import PisteError, UsageError
 
-HEADER_BYTES: Final = 64 * 1024
 GRACE_SECONDS: Final = 60.0
 _BACKLOG: Final = 1024
 
@@ -51,18 +53,32 @@ async def _serve(settings: Settings) -> None:
         services = await build(settings, stack)
         await services.revocations.refresh()
         await seal_secrets(services)
-        server = _Server(Application(services), listener, settings)
-        await _run(server, settings)
+        await _run(_server(services, listener, settings), settings)
 
 
-async def _run(server: "_Server", settings: Settings) -> None:
+class _Serving(Protocol):
+    """A server of either kind."""
+
+    async def serve(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def _server(services: Services, listener: socket.socket, settings: Settings) -> _Serving:
+    """Our own on a plain socket, where files can leave by the kernel; granian for TLS, with HTTP/2."""
+    if settings.tls_cert is None:
+        return Server(Application(services), listener, services.answers)
+    serving: _Serving = _TlsServer(Application(services), listener, settings)
+    return serving
+
+
+async def _run(server: _Serving, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stopping.wait())
-    server.announce_when_ready(settings)
+    _announce(settings)
     await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         stopped.cancel()
@@ -77,7 +93,7 @@ async def _run(server: "_Server", settings: Settings) -> None:
         sys.stderr.write("Some requests did not end in time and were cut.\n")
 
 
-class _Server(Server):
+class _TlsServer(GranianServer):
     """granian on a socket of our own: a port that is taken is then an error, and port 0 a free one that we
     know."""
 
@@ -98,15 +114,16 @@ class _Server(Server):
         self._shd = SocketHolder(self._listener.detach(), False, _BACKLOG)
         self._ssp = None
 
-    def announce_when_ready(self, settings: Settings) -> None:
-        """The socket takes connections from before the application is there; they wait for it."""
-        scheme = "https" if settings.tls_cert else "http"
-        host = f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
-        sys.stderr.write(
-            f"Listening on {scheme}://{host}:{settings.listen_port}, public address {settings.public_url}\n"
-        )
-        sys.stderr.flush()
-        systemd.notify("READY=1")
+
+def _announce(settings: Settings) -> None:
+    """The socket takes connections from before the application is there; they wait for it."""
+    scheme = "https" if settings.tls_cert else "http"
+    host = f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
+    sys.stderr.write(
+        f"Listening on {scheme}://{host}:{settings.listen_port}, public address {settings.public_url}\n"
+    )
+    sys.stderr.flush()
+    systemd.notify("READY=1")
 
 
 def _is_wildcard(host: str) -> bool:

@@ -16,6 +16,7 @@ from piste.hub.cache.workers import Workers
 from piste.hub.db.base import Database
 from piste.hub.egress.outbound import Egress
 from piste.hub.egress.rules import parse_allowances
+from piste.hub.http1.memory import Memory
 from piste.hub.identities.foreign import ForeignIdentities
 from piste.hub.identities.issuers import Issuers
 from piste.hub.identities.tokens import Identities
@@ -30,6 +31,7 @@ class Services:
     objects: Objects
     clock: Clock
     settings: Settings
+    answers: Memory
     audit: AuditLog
     authenticator: Authenticator
     closures: ClosureTokens
@@ -59,6 +61,7 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         objects=objects,
         clock=clock,
         settings=settings,
+        answers=Memory(),
         audit=audit,
         authenticator=Authenticator(database, closures, foreign, revocations, clock),
         closures=closures,

@@ -25,6 +25,7 @@ class Trail:
     person: str | None = None  # id
     name: str | None = None
     issuer: str | None = None  # of an identity
+    expires_at: int | None = None  # of the credential
     permission: str | None = None
     organization: str | None = None  # id
     organization_name: str | None = None
@@ -37,7 +38,7 @@ class Trail:
     def by(self, actor: Actor) -> None:
         self.kind = actor.kind
         self.token = actor.token or (actor.closure.parent or None if actor.closure else None)
-        self.person, self.name = actor.person, actor.name
+        self.person, self.name, self.expires_at = actor.person, actor.name, actor.expires_at
         issued = actor.trusted or actor.session
         self.issuer = (issued.issuer or None) if issued is not None else None
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from piste.cli.main import main
 from piste.hub import app, dispatch
+from piste.hub.http1 import cycle
 from piste.hub.patience import Patience
 from piste.hub.storage.base import Location
 
@@ -106,6 +107,7 @@ def run() -> None:
         return FaultyObjects(open_objects(*arguments))
 
     vars(app).update(open_database=faulty_database, open_objects=faulty_objects)
+    cycle.EXTENSIONS.clear()  # the bytes of NARs then pass through `stream`, where they can be spoilt
     vars(dispatch).update(Patience=lambda: Patience(patience))
     sys.argv[1:] = sys.argv[3:]
     main()

@@ -1,11 +1,18 @@
-"""Objects on their way out: whole, in ranges, or as an address where the client gets them itself."""
+"""Objects on their way out: whole, in ranges, or as an address where the client gets them itself.
 
+A file leaves by the kernel where the server can have that done, else in pieces.
+"""
+
+import errno
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from piste.hub.access.records import Actor, Kind
 from piste.hub.cache.rules import UnsatisfiableError, accepts_zstd, parse_range
@@ -60,12 +67,42 @@ async def send_object(
     if part is not None:
         common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     common["Content-Length"] = str(stop - start)
-    return StreamingResponse(
-        objects.stream(key, start=start, stop=stop),
-        status_code=200 if part is None else 206,
-        headers=common,
-        media_type=media_type,
+    status = 200 if part is None else 206
+    by_kernel = "http.response.zerocopysend" in request.scope.get("extensions", {})
+    if not by_kernel or not isinstance(location, LocalFile):
+        pieces = objects.stream(key, start=start, stop=stop)
+        return StreamingResponse(pieces, status_code=status, headers=common, media_type=media_type)
+    return FileResponse(
+        location.path, start, stop - start, status_code=status, headers=common, media_type=media_type
     )
+
+
+class FileResponse(Response):
+    """A part of a file, by a server that takes files."""
+
+    def __init__(self, path: Path, start: int, count: int, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._path, self._start, self._count = path, start, count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        part = {
+            "type": "http.response.zerocopysend",
+            "file": file,
+            "offset": self._start,
+            "count": self._count,
+        }
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            await send(part)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise
+            raise ClientDisconnect from error
+        finally:
+            os.close(file)
 
 
 async def send_json(

@@ -60,6 +60,10 @@ class Database(Protocol):
     async def one(self, sql: str, *values: Value) -> Row | None: ...
     async def scan(self, sql: str, *values: Value) -> Sequence[Row]: ...
 
+    async def version(self) -> object:
+        """Another one whenever something was committed since, by this process or another one."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A writing transaction. What it wrote survives a crash of the process and of the machine once it is
         left without an error; with an error nothing of it stays. A violated unique constraint raises

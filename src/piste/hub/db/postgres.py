@@ -74,6 +74,11 @@ class PostgresDatabase:
     async def scan(self, sql: str, *values: Value) -> Sequence[Row]:
         return await self.all(sql, *values)
 
+    async def version(self) -> object:
+        # Which transactions are over: also those of other databases of the same server, which does no harm.
+        row = await self.one("SELECT CAST(pg_current_snapshot() AS TEXT) AS version")
+        return None if row is None else row["version"]
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresConnection]:
         async with self._pool.acquire() as connection:

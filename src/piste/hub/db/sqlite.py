@@ -94,6 +94,10 @@ class SqliteDatabase:
 
         return await asyncio.get_running_loop().run_in_executor(self._scan_thread, _translated, work)
 
+    async def version(self) -> object:
+        row = await self.one("PRAGMA data_version")
+        return None if row is None else row["data_version"]
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteConnection]:
         connection = SqliteConnection(self._writer, self._write_thread)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from piste.hub.storage.base import LocalFile, Location
-from piste.lib.files import sync_folder
+from piste.lib.files import is_in_memory, sync_folder
 
 PIECE: Final = 256 * 1024
 _KEY: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9._-]*")
@@ -163,6 +163,8 @@ async def _read_piece(descriptor: int, start: int, length: int) -> bytes:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
+        if error.errno != errno.EAGAIN and is_in_memory(os.fstat(descriptor).st_dev):
+            return os.pread(descriptor, length, start)
         return await asyncio.to_thread(os.pread, descriptor, length, start)
     if count == 0:
         return b""

@@ -1,0 +1,146 @@
+"""Whole answers that were right a moment ago, for the many narinfos that one client asks for.
+
+An answer counts for exactly the bytes of the request that it was made for, from the same address, and only
+while nothing in the database has changed since; the database is asked for that several times a second, and
+where that is longer ago than a second no answer counts. So it is never older than what the hub promises of a
+revocation.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+POLL_SECONDS: Final = 0.1
+STALE_SECONDS: Final = 0.9
+# How long a credential goes without its use being noted, as for other reads of the cache.
+KEPT_SECONDS: Final = 30.0
+_MOST_BYTES: Final = 48 << 20
+_MOST_ASKERS: Final = 2000
+_OVERHEAD: Final = 300  # bytes of an entry beside the answer itself
+
+_log = structlog.get_logger("piste.hub.requests")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Said of an answer that may be given again: until when (monotonic seconds), and what its log line
+    has."""
+
+    until: float
+    route: str
+    token: str | None
+    client: str
+
+
+@dataclass
+class Asker:
+    """One client with one set of headers."""
+
+    keep: Keep
+    answers: dict[bytes, bytes] = field(
+        default_factory=dict
+    )  # request line up to the version → all after the id
+    count: int = 0
+
+
+class Memory:
+    """Answers by what was asked, in all connections of this process."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._askers: dict[tuple[str, bytes], Asker] = {}
+        self._bytes = 0
+        self._fresh_until = 0.0
+        self._version: object = None
+
+    def find(self, peer: str, line: bytes, headers: bytes) -> bytes | None:
+        """The answer to a request: its line up to the version, and all that follows."""
+        asker = self._askers.get((peer, headers))
+        if asker is None:
+            return None
+        now = time.monotonic()
+        if now > self._fresh_until or now > asker.keep.until:
+            return None
+        answer = asker.answers.get(line)
+        if answer is not None:
+            asker.count += 1
+        return answer
+
+    def keep(
+        self, peer: str, line: bytes, headers: bytes, keep: Keep, answer: bytes, generation: int
+    ) -> None:
+        """Take an answer that was begun in a generation; what changed meanwhile makes it none."""
+        if generation != self.generation:
+            return
+        size = len(line) + len(answer) + _OVERHEAD
+        if self._bytes + size > _MOST_BYTES or len(self._askers) >= _MOST_ASKERS:
+            self.forget()
+        key = (peer, headers)
+        asker = self._askers.get(key)
+        if asker is None or time.monotonic() > asker.keep.until:
+            self._tell(key)
+            asker = self._askers[key] = Asker(keep)
+        asker.answers[line] = answer
+        self._bytes += size
+
+    def forget(self) -> None:
+        """All of it."""
+        for key in list(self._askers):
+            self._tell(key)
+        self._bytes = 0
+        self.generation += 1
+
+    async def watch(
+        self, version: Callable[[], Awaitable[object]], learn: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Runs as long as the process serves. `version` is another one after each change of the database;
+        `learn` then brings up to date what answers are made of beside it."""
+        told = time.monotonic()
+        while True:
+            try:
+                await self.look(version, learn)
+            except Exception as error:
+                # Nothing counts until the database answers again.
+                _log.warning("answers-not-checked", error=type(error).__name__)
+            if time.monotonic() - told > 1.0:
+                told = time.monotonic()
+                self.tell()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def look(
+        self, version: Callable[[], Awaitable[object]], learn: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Whether what is known still holds."""
+        started = time.monotonic()
+        found = await version()
+        if found != self._version:
+            # In this order: an answer made before the change was learnt is of the generation that ends.
+            await learn()
+            self._version = found
+            self.forget()
+        self._fresh_until = started + STALE_SECONDS
+
+    def tell(self) -> None:
+        """Log what was answered since the last time: a line for each client instead of one for each
+        request."""
+        for asker in self._askers.values():
+            _tell(asker)
+
+    def _tell(self, key: tuple[str, bytes]) -> None:
+        asker = self._askers.pop(key, None)
+        if asker is not None:
+            _tell(asker)
+
+
+def _tell(asker: Asker) -> None:
+    if asker.count:
+        keep = asker.keep
+        _log.info(
+            "requests", count=asker.count, method="GET", route=keep.route, status=200, token=keep.token,
+            client=keep.client,
+        )  # fmt: skip
+        asker.count = 0
