@@ -13,7 +13,7 @@ from piste.hub.access.sealing import Sealer
 from piste.hub.audit.log import AuditLog
 from piste.hub.cache.upstreams import Upstreams
 from piste.hub.cache.workers import Workers
-from piste.hub.db.base import Database
+from piste.hub.db.base import Connection, Database
 from piste.hub.egress.outbound import Egress
 from piste.hub.egress.rules import parse_allowances
 from piste.hub.http1.memory import Memory
@@ -46,10 +46,25 @@ class Services:
     workers: Workers
 
 
+@dataclass(frozen=True)
+class _Witnesses:
+    """Who hears of every transaction: the audit log adds to it, answers given again are looked at after it."""
+
+    audit: AuditLog
+    answers: Memory
+
+    async def before_commit(self, connection: Connection) -> None:
+        await self.audit.before_commit(connection)
+
+    def committed(self) -> None:
+        self.audit.committed()
+        self.answers.stale()
+
+
 def make_services(database: Database, objects: Objects, clock: Clock, settings: Settings) -> Services:
     """Everything that is made of the first four."""
-    audit = AuditLog(database, clock)
-    database.witness = audit
+    audit, answers = AuditLog(database, clock), Memory()
+    database.witness = _Witnesses(audit, answers)
     revocations = Revocations(database, clock)
     sealer = Sealer(settings.secrets_key)
     closures = ClosureTokens(database, objects, clock, revocations, sealer)
@@ -61,7 +76,7 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         objects=objects,
         clock=clock,
         settings=settings,
-        answers=Memory(),
+        answers=answers,
         audit=audit,
         authenticator=Authenticator(database, closures, foreign, revocations, clock),
         closures=closures,

@@ -9,12 +9,14 @@ revocation.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 POLL_SECONDS: Final = 0.1
+_REST_SECONDS: Final = 0.01  # so that many changes at once cost few looks
 STALE_SECONDS: Final = 0.9
 # How long a credential goes without its use being noted, as for other reads of the cache.
 KEPT_SECONDS: Final = 30.0
@@ -56,6 +58,7 @@ class Memory:
         self._bytes = 0
         self._fresh_until = 0.0
         self._version: object = None
+        self._changed = asyncio.Event()
 
     def find(self, peer: str, line: bytes, headers: bytes) -> bytes | None:
         """The answer to a request: its line up to the version, and all that follows."""
@@ -94,6 +97,11 @@ class Memory:
         self._bytes = 0
         self.generation += 1
 
+    def stale(self) -> None:
+        """This process has changed something itself: nothing counts until it was looked at."""
+        self._fresh_until = 0.0
+        self._changed.set()
+
     async def watch(
         self, version: Callable[[], Awaitable[object]], learn: Callable[[], Awaitable[None]]
     ) -> None:
@@ -109,12 +117,16 @@ class Memory:
             if time.monotonic() - told > 1.0:
                 told = time.monotonic()
                 self.tell()
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_REST_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._changed.wait()
 
     async def look(
         self, version: Callable[[], Awaitable[object]], learn: Callable[[], Awaitable[None]]
     ) -> None:
         """Whether what is known still holds."""
+        self._changed.clear()
         started = time.monotonic()
         found = await version()
         if found != self._version:
@@ -122,7 +134,8 @@ class Memory:
             await learn()
             self._version = found
             self.forget()
-        self._fresh_until = started + STALE_SECONDS
+        if not self._changed.is_set():
+            self._fresh_until = started + STALE_SECONDS
 
     def tell(self) -> None:
         """Log what was answered since the last time: a line for each client instead of one for each
