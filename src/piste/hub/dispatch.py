@@ -45,7 +45,8 @@ SEND_STALL_SECONDS: Final = 120.0
 # answer.
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_SECONDS: Final = 2.0
-_LOOK_UPS: Final = (".narinfo", ".doi")
+_NARINFO: Final = ".narinfo"
+_LOOK_UPS: Final = (_NARINFO, ".doi")
 _NIX: Final = b"Nix/"  # in the User-Agent of every Nix: curl/8.14.1 Nix/2.34.8
 # Those whose rights are all in the database, so that nothing changes them without its version changing.
 _KEPT_FOR: Final = frozenset({Kind.NOBODY, Kind.USER, Kind.DEVICE, Kind.CLOSURE})

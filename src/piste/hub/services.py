@@ -48,7 +48,8 @@ class Services:
 
 @dataclass(frozen=True)
 class _Witnesses:
-    """Who hears of every transaction: the audit log adds to it, answers given again are looked at after it."""
+    """Who hears of every transaction: the audit log adds to it, answers given again are looked at after
+    it."""
 
     audit: AuditLog
     answers: Memory
