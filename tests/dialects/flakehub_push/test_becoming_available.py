@@ -1,6 +1,7 @@
 """What was only recorded becomes available by itself: pushed to the project, held by an upstream, or in
 another project of the organization that the publisher may read; and by nothing else."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.identities.openid import Certificate
-from tests.running.closures import Member
+from tests.running.closures import Member, member, new_path
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -175,6 +176,17 @@ def test_what_is_there_already_is_available_with_the_release_itself(acme: Acme) 
     publish(acme, closure[-1])
     outputs = acme.ask("GET", f"{acme.base}/releases/1").json()["outputs"]
     assert [each["available"] for each in outputs] == [True]
+
+
+def test_a_circle_that_was_pushed_before_keeps_no_release_from_being_published(acme: Acme) -> None:
+    first, second = new_path("first", acme.organization), new_path("second", acme.organization)
+    circle = [
+        Member(first, member("first", 1, os.urandom(8), [second]).nar, (second,)),
+        Member(second, member("second", 1, os.urandom(8), [first]).nar, (first,)),
+    ]
+    push(acme, circle)
+    publish(acme, circle[0])
+    assert acme.resolve("1").status == 404
 
 
 def test_the_paths_of_one_who_has_left_the_organization_are_looked_for_no_further(acme: Acme) -> None:

@@ -30,6 +30,22 @@ def test_kill_9_between_the_steps_loses_nothing_that_was_answered(
     assert [each["version"] for each in acme.ask("GET", f"{acme.base}/releases").json()] == ["1.0.0"]
 
 
+def test_each_step_may_come_to_another_process_of_the_hub(
+    make_hub: Callable[..., Hub], postgres: Postgres
+) -> None:
+    database = postgres.create()
+    first = make_hub(database=database)
+    second = make_hub(database=database, data=first.data)
+    acme = Acme(first, visibility="public")
+    push = Pusher(first, acme.member, f"{acme.organization}/web", "1.0.0")
+    assert push.stage().status == 200
+    push.hub = second
+    assert push.put(url=push.url.replace(first.url, second.url)).status == 200
+    push.hub = first
+    assert push.put().status == 401
+    assert push.publish().status == 200
+
+
 def test_kill_9_in_the_middle_of_an_upload_leaves_its_address_good(make_hub: Callable[..., Hub]) -> None:
     hub = make_hub()
     acme = Acme(hub, visibility="public")

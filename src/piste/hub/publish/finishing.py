@@ -21,11 +21,10 @@ from piste.hub.publish.gathering import (
     Joining,
     base_name,
     check_required,
-    complete_names,
+    gathered_paths,
     join,
     joining,
     manifest_of,
-    staged_paths,
 )
 from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
 from piste.hub.publish.signers import Signers, check_keys, signers_of
@@ -82,8 +81,7 @@ async def finish(
         raise not_found()  # its release was removed with the project's others
     # A publisher that signs is asked for statements on what it brought itself, and on nothing else.
     roots = [] if signers.asked else [base_name(output) for output in outputs]
-    paths = await staged_paths(services, project, actor, publication, roots)
-    complete = await services.workers.run(complete_names, paths)
+    paths, complete = await gathered_paths(services, project, actor, publication, roots)
     check_required(outputs, paths, complete)
     chosen = {name: paths[name] for name in complete}
     prepared = await _prepare(services, project, actor, publication, outputs, chosen, content, signers)

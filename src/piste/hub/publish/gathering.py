@@ -77,6 +77,23 @@ def complete_names(paths: Mapping[str, StagedPath]) -> set[str]:
     return set(paths) - seen
 
 
+async def gathered_paths(
+    services: Services,
+    project: Project,
+    actor: Actor,
+    publication: PublicationRow,
+    roots: Collection[str],
+) -> tuple[dict[str, StagedPath], set[str]]:
+    """What a release consists of by base name, and which of it is complete. A circle that somebody has pushed
+    before keeps what it is in from being available, and no release from being published.
+    """
+    paths = await staged_paths(services, project, actor, publication, roots)
+    complete = await services.workers.run(complete_names, paths)
+    if roots and not await services.workers.run(_in_order, {name: paths[name] for name in complete}):
+        return await gathered_paths(services, project, actor, publication, ())
+    return paths, complete
+
+
 def check_required(
     outputs: Sequence[StagedOutput], paths: Mapping[str, StagedPath], complete: Collection[str]
 ) -> None:
@@ -84,6 +101,14 @@ def check_required(
         root = base_name(output)
         if output.required and root not in complete:
             raise rules.output_incomplete(output.attribute, rules.missing_chains(root, paths))
+
+
+def _in_order(paths: Mapping[str, PathRecord]) -> bool:
+    try:
+        topological_order({name: path.references for name, path in paths.items()}, paths.keys())
+    except ClosureError:
+        return False
+    return True
 
 
 def _check_no_circle(paths: Mapping[str, PathRecord]) -> None:
