@@ -71,6 +71,17 @@ def test_projects_are_made_shown_changed_and_deleted(admin: Person, tenant: Tena
     assert admin.piste("project", "show", name).code == 1
 
 
+def test_one_release_is_deleted_for_good(admin: Person, member: Person, released: Tenant) -> None:
+    name = f"{released.name}/=2.0.0"
+    assert admin.piste("project", "delete", name).code == 2
+    assert admin.piste("project", "delete", f"{released.name}/2", "--yes").code == 2
+    assert member.piste("project", "delete", name, "--yes").code == 6
+    admin.succeed("project", "delete", name, "--yes")
+    rows = member.succeed("list", "releases", released.name, "--json").json
+    assert [row["version"] for row in rows] == ["1.1.0", "1.0.0"]
+    assert admin.piste("project", "delete", name, "--yes").code == 1
+
+
 def test_a_search_finds_what_the_caller_may_see(member: Person, tenant: Tenant) -> None:
     other = make_tenant(tenant.hub, f"{tenant.organization}-other", "web-private")
     public = make_tenant(tenant.hub, f"{tenant.organization}-open", "web-public", "public")

@@ -190,6 +190,7 @@ ROUTES = {
     "POST /publish/{publication}": "finish",
     f"PATCH {_PROJECTS}": "rule",
     f"DELETE {_PROJECTS}": "rule",
+    f"DELETE {_PROJECTS}/releases/{{version}}": "rule",
     f"PUT {_PROJECTS}/releases/{{version}}/yank": "rule",
     f"DELETE {_PROJECTS}/releases/{{version}}/yank": "rule",
 }

@@ -14,6 +14,8 @@ from piste.nix.flake_ref import (
     parse_reference,
 )
 from piste.nix.store_path import STORE_DIR, StorePath, StorePathError
+from piste.semver.requirement import Requirement, RequirementError
+from piste.semver.version import Version, VersionError
 
 _LINKS: Final = 40  # as many as Linux itself follows
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
@@ -40,6 +42,25 @@ def parse_versioned(text: str, *, default: str | None = None) -> tuple[str, str,
         )
     organization, project = parse_project("/".join(parts[:2]))
     return organization, project, parts[2]
+
+
+def parse_release(text: str) -> tuple[str, str, str]:
+    """`ORG/PROJECT/=1.4.0`, or with the version alone: one exact release."""
+    organization, project, version = parse_versioned(text)
+    try:
+        exact = (
+            Requirement.parse(version).exact_version() if version.startswith("=") else Version.parse(version)
+        )
+    except (RequirementError, VersionError):
+        exact = None
+    if exact is None:
+        raise UsageError(
+            "bad-version",
+            f"{version!r} does not name one version.",
+            hint=f"For example {organization}/{project}/=1.4.0; "
+            f"`piste list releases {organization}/{project}` lists them.",
+        )
+    return organization, project, str(exact)
 
 
 def read_reference(text: str, hub: str | None = None) -> Reference:

@@ -1,11 +1,12 @@
 """`piste project`: look at projects, and change who sees them."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from piste.cli import show
-from piste.cli.arguments import parse_project
+from piste.cli.arguments import parse_project, parse_release
 from piste.cli.options import Hub, Json, TokenFile, connect
 from piste.lib.errors import UsageError
 from piste.wire.releases import NewProject, Project, ProjectChange
@@ -92,14 +93,23 @@ def visibility(
 
 @app.command
 def delete(
-    name: Name,
+    name: Annotated[
+        str, Parameter(name="ORG/PROJECT", help="The project, or one release: ORG/PROJECT/=VERSION.")
+    ],
     /,
     *,
     yes: Annotated[bool, Parameter(negative="", help="Do it; without this nothing is deleted.")] = False,
     hub: Hub = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Delete a project with all its releases. Hosts that follow it get no more updates."""
+    """Delete a project with all its releases, or one release. Hosts that follow it get no more updates.
+
+    A deleted version is not given out again, and locks that name it can't be used any more. To withdraw a
+    release and keep what has it locked alive, use `piste yank`.
+    """
+    if name.count("/") > 1:
+        _delete_release(name, yes=yes, hub=hub, token_file=token_file)
+        return
     organization, project = parse_project(name)
     with connect(hub, token_file) as client:
         if not yes:
@@ -111,6 +121,19 @@ def delete(
             )
         client.delete_project(organization, project)
     show.say(f"{name} is deleted.")
+
+
+def _delete_release(name: str, *, yes: bool, hub: str | None, token_file: Path | None) -> None:
+    organization, project, version = parse_release(name)
+    if not yes:
+        raise UsageError(
+            "not-confirmed",
+            f"This would delete release {version} of {organization}/{project} for good.",
+            hint="Give --yes to do it. To withdraw it and keep what has it locked alive, use `piste yank`.",
+        )
+    with connect(hub, token_file) as client:
+        client.delete_release(organization, project, version)
+    show.say(f"{organization}/{project} {version} is deleted.")
 
 
 def table(projects: list[Project]) -> None:

@@ -5,11 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from piste.cli import show
-from piste.cli.arguments import parse_versioned
+from piste.cli.arguments import parse_release
 from piste.cli.options import Hub, Json, TokenFile, connect
-from piste.lib.errors import UsageError
-from piste.semver.requirement import Requirement, RequirementError
-from piste.semver.version import Version, VersionError
 from piste.wire.releases import Yank
 
 Name = Annotated[str, Parameter(name="ORG/PROJECT/=VERSION", help="One exact release.")]
@@ -35,7 +32,7 @@ def yank(
 
         piste yank acme/web/=1.4.0 --reason "does not start without a network"
     """
-    organization, project, version = _exact(name)
+    organization, project, version = parse_release(name)
     with connect(hub, token_file) as client:
         release = client.yank(organization, project, version, Yank(reason, security))
     if as_json:
@@ -51,24 +48,7 @@ def unyank(name: Name, /, *, hub: Hub = None, token_file: TokenFile = None) -> N
 
         piste unyank acme/web/=1.4.0
     """
-    organization, project, version = _exact(name)
+    organization, project, version = parse_release(name)
     with connect(hub, token_file) as client:
         client.unyank(organization, project, version)
     show.say(f"{organization}/{project} {version} is no longer yanked.")
-
-
-def _exact(name: str) -> tuple[str, str, str]:
-    """`=1.4.0`, or the version alone."""
-    organization, project, text = parse_versioned(name)
-    try:
-        exact = Requirement.parse(text).exact_version() if text.startswith("=") else Version.parse(text)
-    except (RequirementError, VersionError):
-        exact = None
-    if exact is None:
-        raise UsageError(
-            "bad-version",
-            f"{text!r} does not name one version.",
-            hint=f"For example {organization}/{project}/=1.4.0; "
-            f"`piste list releases {organization}/{project}` lists them.",
-        )
-    return organization, project, str(exact)

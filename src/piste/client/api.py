@@ -146,6 +146,9 @@ class HubClient(HubConnection):
     def delete_project(self, organization: str, project: str) -> None:
         self.delete(*_API, "projects", organization, project)
 
+    def delete_release(self, organization: str, project: str, version: str) -> None:
+        self.delete(*_API, "projects", organization, project, "releases", version)
+
     def releases(self, organization: str, project: str, limit: int | None = None) -> list[Release]:
         query = {"limit": str(limit)} if limit is not None else None
         return self.get(list[Release], *_API, "projects", organization, project, "releases", query=query)

@@ -56,6 +56,7 @@ ERRORS: Final[Mapping[str, int]] = {
     "bad-signature": 422,
     "bad-source": 422,
     "content-differs": 409,  # this version exists with other content
+    "version-deleted": 409,
     "nar-mismatch": 422,  # hash or size are not those that were declared
     "output-incomplete": 409,  # paths of its closure are missing
     "path-conflict": 409,  # the organization holds other content under this path

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from tests.hub.conftest import postgres, shared_hub
-from tests.hub.process import Answer, Hub
+from tests.hub.process import Answer, Hub, wait_for
 from tests.hub.publishing import REVISION, Acme, chain
-from tests.running.closures import make_source
+from tests.running.closures import ATTRIBUTE, make_source
 
 __all__ = ["postgres", "shared_hub"]
 
@@ -86,6 +86,48 @@ def test_row_17_yanked_releases_stay_and_deleted_ones_are_gone(acme: Acme) -> No
     for stranger in (Acme(acme.hub).member, None):
         answer = acme.hub.request("GET", place, token=stranger)
         assert (answer.status, answer.body) == (404, never.body)
+
+
+def test_row_17_one_release_is_deleted_and_its_version_never_given_out_again(acme: Acme) -> None:
+    for version in ("1.0.0", "1.1.0+one"):
+        publish(acme, version)
+    place = pinned(acme, ask(acme, "1"))
+    kept = pinned(acme, ask(acme, "=1.0.0"))
+    token = acme.resolve("1").json()["token"]
+    member, admin = acme.member, acme.hub.admin
+    for who, status in ((member, 403), (None, 404), (admin, 204), (admin, 404)):
+        answer = acme.hub.request("DELETE", f"{acme.base}/releases/1.1.0", token=who)
+        assert answer.status == status
+    assert acme.ask("GET", place).status == 410
+    assert acme.hub.request("GET", place).status == 404
+    assert acme.ask("GET", kept).status == 200
+    assert pinned(acme, ask(acme, "1")) == kept
+    assert [each["version"] for each in acme.ask("GET", f"{acme.base}/releases").json()] == ["1.0.0"]
+    path = chain("app")[-1]
+    wait_for(lambda: acme.narinfo(path, token=token).status == 401)
+    for version in ("1.1.0", "1.1.0+two"):
+        said = {"version": version, "metadata": {"revision": REVISION}}
+        refused = acme.ask("POST", f"{acme.base}/publications", json=said)
+        assert (refused.status, refused.ref) == (409, "version-deleted")
+    publish(acme, "1.2.0")
+    # What has come after decides who is told of what was before.
+    acme.hub.as_admin("PATCH", acme.base, json={"visibility": "public"})
+    assert acme.hub.request("GET", place).status == 410
+    acme.hub.as_admin("PATCH", acme.base, json={"visibility": "private"})
+    acme.hub.as_admin("DELETE", acme.base)
+    assert acme.hub.request("GET", place).status == 404
+    assert acme.ask("GET", place).status == acme.ask("GET", kept).status == 410
+
+
+def test_row_17_a_publication_that_was_open_when_its_version_went_ends_in_nothing(acme: Acme) -> None:
+    closure = chain("app")
+    late = acme.open("1.0.0")
+    publish(acme, "1.0.0")
+    acme.hub.as_admin("DELETE", f"{acme.base}/releases/1.0.0")
+    late.declare(closure, {ATTRIBUTE: closure[-1]})
+    late.source()
+    assert late.finish().ref == "version-deleted"
+    assert ask(acme, "1").status == 404
 
 
 def test_row_17_another_project_of_the_name_tells_nothing_of_the_one_before(acme: Acme) -> None:

@@ -68,7 +68,9 @@ async def project_of_release(
     if not (valid_name(organization) and valid_name(name)):
         return None
     row = await database.one(_PROJECT_OF_DELETED, organization.lower(), name.lower(), release)
-    return project if row is None else decode(row, Project)
+    if row is None or (project is not None and row["id"] == project.id):
+        return project
+    return decode(row, Project)
 
 
 async def project_of_organization(database: Database, organization: str, project: str) -> Project | None:

@@ -28,6 +28,7 @@ from piste.hub.publish.gathering import (
 )
 from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
 from piste.hub.publish.signers import Signers, check_keys, signers_of
+from piste.hub.registry.deleting import check_not_deleted
 from piste.hub.registry.outputs import (
     BuiltManifest,
     put_manifest,
@@ -196,6 +197,7 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
     for built in prepared.manifests.values():
         counts = (built.path_count, built.nar_size)
         await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)
+    await check_not_deleted(connection, project.id, prepared.version)
     await queries.add_release(connection, _release_values(project, prepared, sequence))
     await queries.hand_over_document(connection, prepared.publication.id, prepared.id)
     await queries.settle_project(connection, project.id)

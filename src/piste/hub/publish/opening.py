@@ -11,6 +11,7 @@ from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries, rules
 from piste.hub.publish.records import FINISHED, OPEN, PUSH, RELEASE, PublicationRow
+from piste.hub.registry.deleting import check_not_deleted
 from piste.hub.registry.queries import provisional_projects, remove_provisional
 from piste.hub.services import Services
 from piste.hub.trail import current, note
@@ -77,6 +78,7 @@ async def add(connection: Connection, actor: Actor, row: PublicationRow) -> None
     """A new publication of a project that is there, and stays as long as this is open."""
     if not await queries.hold_project(connection, row.project):
         raise not_found()
+    await check_not_deleted(connection, row.project, Version.parse(row.version))
     await queries.add_publication(connection, row, actor.person)
 
 

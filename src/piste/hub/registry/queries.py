@@ -94,21 +94,46 @@ async def set_visibility(connection: Connection, project: str, visibility: str) 
     )
 
 
+_KEEP_NAMES = """INSERT INTO deleted_release (id, project, project_name, organization, visibility, version,
+        project_created_at, deleted_at)
+    SELECT r.id, p.id, p.name, p.organization, p.visibility, r.version, p.created_at, $2
+    FROM release r JOIN project p ON p.id = r.project"""
+_KEEP_NAMES_OF_PROJECT = _KEEP_NAMES + " WHERE p.id = $1"
+_KEEP_NAME_OF_RELEASE = _KEEP_NAMES + " WHERE r.id = $1"
+
+
 async def delete_project(connection: Connection, project: str, now: int) -> None:
     """With all that it says, but for the names of its releases; bytes stay until they are collected."""
+    await connection.run(_KEEP_NAMES_OF_PROJECT, project, now)
     await connection.run(
-        """INSERT INTO deleted_release (id, project, project_name, organization, visibility, version,
-               project_created_at, deleted_at)
-           SELECT r.id, p.id, p.name, p.organization, p.visibility, r.version, p.created_at, $2
-           FROM release r JOIN project p ON p.id = r.project WHERE p.id = $1""",
+        """UPDATE deleted_release SET visibility = (SELECT p.visibility FROM project p WHERE p.id = $1)
+           WHERE project = $1""",
         project,
-        now,
     )
     await connection.run("DELETE FROM project WHERE id = $1", project)
 
 
+async def delete_release(connection: Connection, project: str, release: str, now: int) -> None:
+    """With its outputs, and the manifests that no other release of the project has."""
+    await connection.run(_KEEP_NAME_OF_RELEASE, release, now)
+    await connection.run(
+        """DELETE FROM manifest WHERE project = $1
+               AND digest IN (SELECT t.manifest FROM output t WHERE t.release = $2)
+               AND NOT EXISTS (SELECT 1 FROM output u JOIN release r ON r.id = u.release
+                   WHERE r.project = $1 AND r.id <> $2 AND u.manifest = manifest.digest)""",
+        project,
+        release,
+    )
+    await connection.run("DELETE FROM release WHERE id = $1 AND project = $2", release, project)
+
+
+async def deleted_versions(connection: Connection, project: str) -> list[str]:
+    rows = await connection.all("SELECT version FROM deleted_release WHERE project = $1", project)
+    return [row["version"] for row in rows]
+
+
 async def was_deleted(database: Database, project: str, release: str, version: str) -> bool:
-    """Whether a project that is deleted had this release."""
+    """Whether a project had this release, whether or not it is still there itself."""
     row = await database.one(
         "SELECT 1 AS there FROM deleted_release WHERE id = $2 AND project = $1 AND version = $3",
         project,

@@ -8,6 +8,7 @@ from piste.hub.access.records import Permission
 from piste.hub.http import json_response, read_json
 from piste.hub.registry import projects, queries, rules
 from piste.hub.registry.choosing import choose, exactly, matching, parse_requirement
+from piste.hub.registry.deleting import delete_release
 from piste.hub.registry.details import as_release, release_details
 from piste.hub.registry.records import ReleaseRow
 from piste.hub.registry.sources import send_source
@@ -36,6 +37,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", _BASE + "/versions/{requirement}", _P.PROJECT_READ, Scope.PROJECT, release.versions),
         Route("GET", _ONE, _P.PROJECT_READ, Scope.PROJECT, release.details),
         Route("GET", _ONE + "/source", _P.PROJECT_SOURCE, Scope.PROJECT, source.of_release),
+        Route("DELETE", _BASE + "/releases/{version}", _P.PROJECT_ADMIN, Scope.PROJECT, release.delete),
         Route("PUT", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.yank),
         Route("DELETE", yank, _P.PROJECT_ADMIN, Scope.PROJECT, release.unyank),
     ]
@@ -92,6 +94,11 @@ class _Releases:
         project = exchange.project
         row = await choose(self._services.database, project, requirement, yanked=True)
         return json_response(await release_details(self._services, project, row))
+
+    async def delete(self, exchange: Exchange) -> Response:
+        row = await exactly(self._services.database, exchange.project, exchange.parameters["version"])
+        await delete_release(self._services, exchange.project, row)
+        return Response(status_code=204)
 
     async def yank(self, exchange: Exchange) -> Response:
         message = await read_json(exchange, wire.Yank)
