@@ -41,6 +41,9 @@ PROJECT = {
     "   mmummm mmummm mmmmmu mmmmmm   uuuuuu uuuuuu",
     "cache": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mm.mmm"
     "   mmfmmm mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
+    # What it is made from has to be resolved, which the identity of a CI can't.
+    "delta": "..m..m uuuuuu uuuuuu uuuuuu ..m..m   .....m .....m .....m ..m...   ...... .....m mmfmmm mm.mmm"
+    "   mmfmmm mmmmmm mmmmmm mmmmmm   ffffff uuuuuu",
     "root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff mm.mmm"
     "   ffffff mm.mmm mmmmm. mmmmmm   ffffff uuuuuu",
     "log at root": ".mm.mm uuuuuu uuuuuu uuuuuu .mm.mm   ....mm ....mm ....mm .mm...   ...... ....mm ffffff"
@@ -144,6 +147,7 @@ ROUTES = {
     f"GET {_CACHE}/manifest/{{digest}}": "cache",
     f"GET {_CACHE}/manifest/{{digest}}/sources": "cache",
     f"GET {_CACHE}/manifest/{{digest}}/nars": "cache",
+    f"GET {_CACHE}/manifest/{{digest}}/deltas/{{base}}/{{number}}": "delta",
     "GET /{hash}.narinfo": "root",
     "GET /{hash}.ls": "root",
     "GET /nar/{file}": "root",

@@ -6,6 +6,7 @@ something is stopped where its handler would begin, so that one cell leaves the 
 
 import asyncio
 import json
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from piste.hub.services import Services
 from piste.hub.settings import RateLimits, make_settings
 from piste.lib.clock import HOUR, wall_clock
 from tests.hub import matrix
-from tests.hub.process import Hub
+from tests.hub.process import Hub, wait_for
 from tests.hub.publishing import Acme
 from tests.identities.openid import make_certificate
 from tests.running.closures import ATTRIBUTE, Member, member, new_path, tree_nar
@@ -63,6 +64,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             resources = [
                 make_project(acme, visibility) for acme in (own, foreign) for visibility in VISIBILITIES
             ]
+            for place in resources:
+                wait_for_deltas(place, hub)
             credentials = make_credentials(hub, own, foreign, third)
             credentials |= make_identities(own, foreign, issuer)
             runs = [issuer.mint(sub="run of 1", repository_id="1") for _ in range(2)]
@@ -76,13 +79,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def make_project(acme: Acme, visibility: str) -> dict[str, str]:
-    """A project with a release, a log and an open publication."""
+    """A project with a release, the delta to it from another, a log and an open publication."""
     acme.add_project(visibility, visibility)
     acme.project = visibility
-    path: Member = member(
-        "app", (acme.organization, visibility), f"{acme.organization} {visibility}".encode()
-    )
-    published = acme.publish("1.0.0", [path], project=visibility)
+    text = random.Random(f"{acme.organization} {visibility}").randbytes(2000)
+    acme.publish("1.0.0", [member("app", ("old", acme.organization, visibility), text)], project=visibility)
+    path: Member = member("app", (acme.organization, visibility), text + b"!")
+    published = acme.publish("1.0.1", [path], project=visibility)
     build_id = sha256(path.nar).hexdigest()[:40]
     debug = Member(
         new_path("debug", (acme.organization, visibility)),
@@ -96,7 +99,7 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "project": visibility,
         "name": f"{acme.organization}+{visibility}",
         "requirement": "1",
-        "version": "1.0.0",
+        "version": "1.0.1",
         "release": published["release_id"],
         "attribute": ATTRIBUTE,
         "hash": path.path.hash_part,
@@ -106,6 +109,8 @@ def make_project(acme: Acme, visibility: str) -> dict[str, str]:
         "output": "out",
         "entry": f"sha256:{sha256(path.nar).hexdigest()}!out",
         "build_id": build_id,
+        "base": acme.resolve("=1.0.0").json()["manifest"].removeprefix("sha256:"),
+        "number": "0",
         "publication": acme.open(VERSION, visibility, stage=STAGE).opened["id"],
         "upload": "0123456789abcdef",
         "part": "0",
@@ -142,6 +147,12 @@ def about_builds(acme: Acme, path: Member) -> None:
         (f"build-trace-v2/{drv}/out.doi", json.dumps({"outPath": path.path.base_name}).encode()),
     ):
         assert acme.ask("PUT", f"{acme.cache}/{place}", body=body).status == 201
+
+
+def wait_for_deltas(place: dict[str, str], hub: Hub) -> None:
+    """The hub makes them by itself."""
+    path = "/cache/{org}/{project}/manifest/{digest}/deltas/{base}/{number}".format(**place)
+    wait_for(lambda: hub.request("GET", path, token=hub.admin).status == 200)
 
 
 def make_credentials(hub: Hub, own: Acme, foreign: Acme, third: Acme) -> dict[str, list[str | None]]:

@@ -3,6 +3,7 @@ release."""
 
 import json
 import os
+import random
 import shutil
 import stat
 from collections.abc import Callable
@@ -70,6 +71,21 @@ def test_what_an_abandoned_publication_left_is_collected_once_it_is_old(acme: Ac
     assert _stored(acme.hub) == before
     acme.publish("2.0.0", closure)
     assert acme.hub.command("check", "--contents").returncode == 0
+
+
+def test_a_delta_goes_once_nobody_may_be_offered_it(acme: Acme) -> None:
+    content = random.Random(1).randbytes(5000)
+    for version in ("1.0.0", "1.1.0"):
+        acme.publish(version, chain("app", content=content + version.encode()))
+    wait_for(lambda: len(stored_files(acme.hub, "delta")) == 1)
+    _age(acme.hub)
+    assert _collect(acme.hub)["bytes"] == 0
+    place = f"{acme.base}/releases/1.0.0/yank"
+    assert acme.hub.request("PUT", place, token=acme.hub.admin, json={}).status == 200
+    _wait_a_second(acme)
+    collected = _collect(acme.hub)
+    assert {kind: count for kind, count in collected["objects"].items() if count} == {"delta": 1}
+    assert stored_files(acme.hub, "delta") == []
 
 
 def test_an_object_without_a_row_is_collected(acme: Acme) -> None:

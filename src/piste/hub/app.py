@@ -26,6 +26,7 @@ from piste.hub.identities import queries as identity_queries
 from piste.hub.identities import routes as identity_routes
 from piste.hub.inputs import routes as inputs_routes
 from piste.hub.organizations import routes as organization_routes
+from piste.hub.plan import making
 from piste.hub.plan import routes as plan_routes
 from piste.hub.publish import routes as publish_routes
 from piste.hub.publish.opening import expire
@@ -107,6 +108,8 @@ class Application:
             asyncio.create_task(
                 self.services.answers.watch(self.services.database.version, self.services.revocations.refresh)
             ),
+            asyncio.create_task(making.run(self.services)),
+            asyncio.create_task(making.watch(self.services)),
             *(asyncio.create_task(_repeat(work)) for work in _housekeeping(self.services)),
         ]
         await send({"type": "lifespan.startup.complete"})

@@ -20,6 +20,7 @@ from piste.hub.http1.memory import Memory
 from piste.hub.identities.foreign import ForeignIdentities
 from piste.hub.identities.issuers import Issuers
 from piste.hub.identities.tokens import Identities
+from piste.hub.plan.queue import DeltaQueue
 from piste.hub.settings import Settings
 from piste.hub.storage.base import Objects
 from piste.lib.clock import Clock
@@ -35,6 +36,7 @@ class Services:
     audit: AuditLog
     authenticator: Authenticator
     closures: ClosureTokens
+    deltas: DeltaQueue
     egress: Egress
     guard: Guard
     identities: Identities
@@ -81,6 +83,7 @@ def make_services(database: Database, objects: Objects, clock: Clock, settings: 
         audit=audit,
         authenticator=Authenticator(database, closures, foreign, revocations, clock),
         closures=closures,
+        deltas=DeltaQueue(),
         egress=egress,
         guard=Guard(database, closures),
         identities=identities,

@@ -10,7 +10,10 @@ import msgspec
 
 from piste.hub.operations import queries
 from piste.hub.services import Services
-from piste.lib.clock import SECOND
+from piste.lib.clock import DAY, SECOND
+
+# How long deltas are kept: hosts that ran a release this long ago are few, and making them again is cheap.
+DELTAS_LAST: Final = 30 * DAY
 
 _BATCH: Final = 500
 
@@ -30,6 +33,8 @@ async def collect(services: Services, *, grace_seconds: int, dry_run: bool) -> C
     result = Collected(dry_run)
     doomed = set(await queries.unused_nars(services.database, before))
     if not dry_run:
+        async with services.database.transaction() as connection:
+            await queries.remove_delta_pairs(connection, services.clock() - DELTAS_LAST, before)
         await _remove_rows(services, sorted(doomed), before)
         doomed = set()
     for kind in queries.KINDS:
@@ -49,7 +54,7 @@ def row_name(kind: str, key: str) -> str:
     match kind:
         case "nar" | "listing" | "manifest":
             return f"sha256:{stem}"
-        case "source":
+        case "source" | "delta":
             return stem
         case _:
             return key

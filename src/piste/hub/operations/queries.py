@@ -35,6 +35,8 @@ _USED = {
         UNION SELECT source AS value FROM publication WHERE source IN (SELECT value FROM json_each($1))""",
     # Nothing speaks of a part: it is there for an upload that is under way.
     "part": "SELECT value FROM json_each($1) WHERE value IS NULL",
+    "delta": """SELECT object AS value FROM delta
+        WHERE object IN (SELECT value FROM json_each($1)) AND size > 0""",
     "log": "SELECT DISTINCT object AS value FROM build_log WHERE object IN (SELECT value FROM json_each($1))",
 }
 KINDS = tuple(_USED)
@@ -42,6 +44,26 @@ KINDS = tuple(_USED)
 
 async def used(database: Database, kind: str, names_json: str) -> set[str]:
     return {row["value"] for row in await database.scan(_USED[kind], names_json)}
+
+
+_NOT_OFFERED = """NOT EXISTS (
+        SELECT 1 FROM output o JOIN release r ON r.id = o.release
+        WHERE o.manifest = delta_pair.{} AND r.project = delta_pair.project AND r.yanked_at IS NULL)"""
+_REMOVE_PAIRS = " ".join(
+    [
+        "DELETE FROM delta_pair WHERE created_at < $1 OR (claimed_at < $2 AND (",
+        _NOT_OFFERED.format("base"),
+        "OR",
+        _NOT_OFFERED.format("target"),
+        "))",
+    ]
+)
+
+
+async def remove_delta_pairs(connection: Connection, before: int, claimed: int) -> int:
+    """Those made before a moment, and those that nobody may be offered any more; with them their deltas'
+    rows. Whoever wants one again has it made again."""
+    return await connection.run(_REMOVE_PAIRS, before, claimed)
 
 
 async def nars_after(database: Database, nar_hash: str, limit: int) -> Sequence[Row]:

@@ -36,12 +36,8 @@ class Manifests:
         return await asyncio.shield(loading)
 
     async def _load(self, digest: str) -> Manifest | None:
-        data = await self._services.objects.read(manifest_key(digest))
-        if data is None:
-            return None
-        try:
-            manifest = await self._services.workers.run(decode_manifest, data, digest)
-        except ManifestError:
+        manifest = await read_manifest(self._services, digest)
+        if manifest is None:
             return None
         self._kept[digest] = manifest
         self._paths += len(manifest.paths)
@@ -49,3 +45,14 @@ class Manifests:
             _, dropped = self._kept.popitem(last=False)
             self._paths -= len(dropped.paths)
         return manifest
+
+
+async def read_manifest(services: Services, digest: str) -> Manifest | None:
+    """The manifest `sha256:<hex>`; None when it is gone."""
+    data = await services.objects.read(manifest_key(digest))
+    if data is None:
+        return None
+    try:
+        return await services.workers.run(decode_manifest, data, digest)
+    except ManifestError:
+        return None

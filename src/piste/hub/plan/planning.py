@@ -13,9 +13,13 @@ import msgspec
 from piste.hub.access.records import Actor, Project
 from piste.hub.cache.reading import sources_at
 from piste.hub.errors import not_found
+from piste.hub.plan import queries
 from piste.hub.plan.bases import may_build_upon
+from piste.hub.plan.making import STALE
 from piste.hub.plan.manifests import Manifests
+from piste.hub.plan.records import Asked
 from piste.hub.services import Services
+from piste.wire.deltas import DeltaOffer, Deltas
 from piste.wire.manifest import Manifest
 from piste.wire.plan import (
     FORMAT,
@@ -61,11 +65,13 @@ class Planner:
         listed = [entry.path[:32] for entry in manifest.paths]
         sources = await sources_at(services, project, listed, missing[:PAGE])
         token, expires = await services.closures.issue(actor, project.id, resolution.manifest)
+        deltas = await self._deltas(Asked(project.id, base[0], resolution.manifest)) if base else None
         return PlanAnswer(
             format=FORMAT,
             resolution=msgspec.structs.replace(resolution, token=token, token_expires_at=expires),
             manifest=packed,
             sources=sources,
+            deltas=deltas,
         )
 
     async def _bases(
@@ -79,6 +85,30 @@ class Planner:
                 if manifest is not None:
                     found.append((digest, manifest))
         return found
+
+    async def _deltas(self, asked: Asked) -> Deltas | None:
+        """Those that are there; whatever is not made yet is going to be."""
+        services = self._services
+        if asked.base == asked.target:
+            return None
+        pair = await queries.pair(services.database, asked)
+        rows = await queries.deltas(services.database, asked) if pair is not None else []
+        if pair is None or (
+            any(row.size is None for row in rows) and pair.claimed_at < services.clock() - STALE
+        ):
+            services.deltas.ask(asked)
+        offers = [
+            DeltaOffer(row.number, row.size, _numbers(row.places), _numbers(row.bases), row.renamed)
+            for row in rows
+            if row.size
+        ]
+        if pair is None or not offers:
+            return None
+        return Deltas(_numbers(pair.places), _numbers(pair.bases), offers)
+
+
+def _numbers(text: str) -> list[int]:
+    return msgspec.json.decode(text, type=list[int])
 
 
 def _missing(manifest: Manifest, held: Sequence[Manifest], paths: bytes | None) -> list[int]:
