@@ -16,7 +16,7 @@ from piste.wire.organizations import NewUpstream
 from tests.hub.process import Hub
 from tests.identities.openid import Certificate, Provider
 from tests.running.command import Finished, Person, check
-from tests.running.nix import write_flake
+from tests.running.nix import build, write_flake
 from tests.running.tenants import Tenant, client_of, make_tenant
 
 _COUNT = iter(range(1_000_000))
@@ -138,6 +138,26 @@ def test_a_job_of_another_ci_hands_its_identity_over(
     file = tmp_path / "identity"
     file.write_text(provider.mint() + "\n")
     check(publish(in_job(runner, PISTE_ID_TOKEN_FILE=str(file)), tenant, flake, "--version", "1.1.0"))
+
+
+def test_a_job_pushes_to_the_cache_with_new_identities_as_the_old_ones_end(
+    runner: Person, admin: Person, tenant: Tenant, provider: Provider
+) -> None:
+    trust(admin, tenant, provider)
+    path = build(runner, DEFINITIONS, "web")
+    common = ("cache", "push", path, "--name", tenant.name, "--json")
+    with id_token_service(provider) as place:
+        job = in_job(
+            runner, ACTIONS_ID_TOKEN_REQUEST_URL=place.url, ACTIONS_ID_TOKEN_REQUEST_TOKEN="for-this-job"
+        )
+        pushed = job.succeed(*common).json
+        assert (pushed["paths_uploaded"], pushed["paths_present"]) == (1, 0)
+    # An identity that was handed over is not used up by a push.
+    handed = in_job(runner, PISTE_ID_TOKEN=provider.mint())
+    for _ in range(2):
+        assert handed.succeed(*common).json["paths_present"] == 1
+    stranger = in_job(runner, PISTE_ID_TOKEN=provider.mint(repository_id="124"))
+    assert stranger.piste(*common).problem["ref"] == "identity-not-trusted"
 
 
 def test_an_issuer_without_numbers_is_asked_again_when_it_says_the_same_twice(
