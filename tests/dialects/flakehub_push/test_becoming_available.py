@@ -1,12 +1,21 @@
 """What was only recorded becomes available by itself: pushed to the project, held by an upstream, or in
 another project of the organization that the publisher may read; and by nothing else."""
 
+import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from piste.hub.access.queries import project_by_name
+from piste.hub.app import build
+from piste.hub.registry.availability import ensure_available
+from piste.hub.registry.queries import output as output_of
+from piste.hub.registry.queries import release_by_id
+from piste.hub.services import Services
+from piste.hub.settings import make_settings
 from piste.nix.narinfo import parse_narinfo
 from piste.nix.signature import SecretKey
 from tests.dialects.attic.exchanges import Client, cache_of
@@ -16,7 +25,7 @@ from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.identities.openid import Certificate
-from tests.running.closures import Member, member, new_path
+from tests.running.closures import ATTRIBUTE, Member, member, new_path
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -139,6 +148,37 @@ def test_an_upstream_is_asked_once_for_what_it_does_not_have(acme: Acme, upstrea
     for _ in range(5):
         assert missing(acme) == 1
     assert len(upstream.asked) == 1
+
+
+def test_what_was_found_within_the_time_of_a_question_stays_and_the_next_goes_on(
+    hub: Hub, certificate: Certificate, upstream: Upstream, acme: Acme
+) -> None:
+    closure = chain("long", 6, acme.organization.encode())
+    upstream.hold(closure)
+    publish(acme, closure[-1])
+
+    async def ask(services: Services, seconds: float) -> int:
+        project = await project_by_name(services.database, acme.organization, acme.project)
+        assert project is not None
+        row = await services.database.one("SELECT id FROM release WHERE project = $1", project.id)
+        assert row is not None
+        release = await release_by_id(services.database, project.id, row["id"])
+        output = await output_of(services.database, row["id"], ATTRIBUTE)
+        assert release is not None and output is not None
+        services.upstreams.seconds = seconds
+        found = await ensure_available(services, project, release, output)
+        return found if isinstance(found, int) else -1
+
+    async def both() -> tuple[int, int]:
+        settings = make_settings(
+            hub.data, listen="127.0.0.1:1", database=hub.database, allow_egress=("localhost",)
+        )
+        async with AsyncExitStack() as stack:
+            services = await build(settings, stack)
+            return await ask(services, 0.0), await ask(services, 60.0)
+
+    assert asyncio.run(both()) == (1, -1)
+    available(acme, closure)
 
 
 def test_an_upstream_that_does_not_answer_leaves_a_404_that_counts(acme: Acme) -> None:

@@ -16,7 +16,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from piste.hub.egress.rules import Address, Allowances, EgressError, Target, parse_target, permitted
+from piste.hub.egress.rules import (
+    Address,
+    Allowances,
+    EgressError,
+    StatusError,
+    Target,
+    parse_target,
+    permitted,
+)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -127,7 +135,7 @@ async def _get(session: aiohttp.ClientSession, target: Target, limit: int) -> Fe
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> Fetched:
     if response.status != 200:
-        raise EgressError(f"status {response.status}, where only 200 counts")
+        raise StatusError(response.status)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise EgressError("the answer is compressed, which was not asked for")
     body = bytearray()

@@ -53,6 +53,14 @@ class EgressError(Exception):
     """The hub did not get, or did not want to get, what it was to fetch. The text is for the hub's log."""
 
 
+class StatusError(EgressError):
+    """It was answered, but not with a document."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}, where only 200 counts")
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Target:
     """An address taken apart. `host` is lower case, without brackets."""

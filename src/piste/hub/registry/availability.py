@@ -5,7 +5,6 @@ Found out when somebody asks for it. Its manifest is made then, and never change
 organization's publishers sign, it waits until one of them publishes the version again.
 """
 
-import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from piste.hub.access.records import Actor, Permission, Project
 from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.records import NewPath, PathRecord
 from piste.hub.cache.signing import new_paths
-from piste.hub.cache.upstreams import BUDGET_SECONDS
+from piste.hub.cache.upstreams import Search
 from piste.hub.db.base import Connection
 from piste.hub.errors import HubError
 from piste.hub.registry import queries
@@ -113,8 +112,8 @@ async def _sought(services: Services, project: Project, release: ReleaseRow, roo
     publisher = await services.guard.person(author) if author is not None else None
     # Who has left the organization publishes nothing more to it, and their releases take nothing more.
     reads = publisher is not None and services.guard.may(publisher, Permission.PROJECT_PUBLISH, project)
-    deadline = time.monotonic() + BUDGET_SECONDS
-    return await _walk(services, project, root, publisher=publisher if reads else None, deadline=deadline)
+    async with services.upstreams.search(project.organization) as search:
+        return await _walk(services, project, root, publisher=publisher if reads else None, search=search)
 
 
 async def _built(services: Services, root: str, walk: _Walk) -> BuiltManifest | None:
@@ -128,9 +127,9 @@ async def _walk(
     root: str,
     *,
     publisher: Actor | None = None,
-    deadline: float | None = None,
+    search: Search | None = None,
 ) -> _Walk:
-    """A closure, a level at a time. With a deadline upstreams are asked too."""
+    """A closure, a level at a time."""
     walk = _Walk()
     asked, level = {root}, [root]
     while level:
@@ -142,8 +141,8 @@ async def _walk(
             others = await _elsewhere(services, project, publisher, rest)
             fresh.update(others)
             walk.elsewhere += others.values()
-        if deadline is not None and (rest := _rest(level, fresh)):
-            pinned = await services.upstreams.find(project.organization, rest, deadline)
+        if search is not None and (rest := _rest(level, fresh)):
+            pinned = await search.find(rest)
             fresh.update(pinned)
             walk.pinned += pinned.values()
         walk.paths.update(fresh)
