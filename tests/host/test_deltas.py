@@ -1,121 +1,136 @@
-"""NARs are made from what lies in the store; whatever is not as it should be is said, and nothing is held
-whole.
-"""
+"""NARs are made of older ones in the store, one delta for several; what can't be right is no NAR."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from piste.host.deltas import Pair, nars_of
-from piste.host.stored_nar import StoredNar
+from piste.host.deltas import Rebuilding, Rebuilt, _is_worth
 from piste.lib.delta import DeltaError, make_delta
-from piste.nix.hashes import sha256_of
+from piste.nix.store_path import StorePath
 from piste.nixcmd.store import Store
-from piste.wire.deltas import DeltaOffer, Deltas, rename, renames
-from piste.wire.manifest import Manifest, make_manifest
-from piste.wire.runs import runs_of
+from piste.wire.deltas import DeltaOffer, rename, renames
+from piste.wire.manifest import FORMAT, Manifest, ManifestPath
 from tests.running.closures import file_nar, new_path
-from tests.unit.nix.trees import EXAMPLE, make, nar_of
+
+SIZE = 300_000
 
 
-class Known:
-    """A path with what a manifest says of it, and with its content."""
+class Pair:
+    """Two closures of three files, each referring to the one before; the older one lies in a store."""
 
-    def __init__(self, name: str, release: str, content: bytes, references: Sequence["Known"] = ()) -> None:
-        self.name = new_path(name, (name, release)).base_name
-        named = "".join(f"/nix/store/{each.name} " for each in references).encode()
-        self.content = named + content + self.name.encode()
-        self.nar = file_nar(self.content)
-        self.nar_hash = sha256_of(self.nar).nix32()
-        self.nar_size = len(self.nar)
-        self.references = [*(each.name for each in references), self.name]
-        self.content_address = None
+    def __init__(self, folder: Path) -> None:
+        draw = random.Random(5)
+        self.store = Store(f"local?root={folder}", folder)
+        bodies = [draw.randbytes(SIZE) for _ in range(3)]
+        self.old, old_nars = self._closure("old", bodies)
+        bodies[1] = bodies[1][:100_000] + b"changed" + bodies[1][100_000:]
+        self.new, self.nars = self._closure("new", bodies)
+        self.base_nars = old_nars
+        for entry, nar in zip(self.old.paths, old_nars, strict=True):
+            path = self.store.real_path(f"/nix/store/{entry.path}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(nar[96 : 96 + int.from_bytes(nar[88:96], "little")])
 
+    @staticmethod
+    def _closure(seed: str, bodies: list[bytes]) -> tuple[Manifest, list[bytes]]:
+        entries: list[ManifestPath] = []
+        nars: list[bytes] = []
+        before: list[StorePath] = []
+        for number, body in enumerate(bodies):
+            path = new_path(f"part-{number}", (seed, number))
+            nar = file_nar("".join(f"{each}\n" for each in before).encode() + body)
+            references = list(range(number))
+            entries.append(ManifestPath(path.base_name, "sha256:" + "0" * 52, len(nar), references))
+            nars.append(nar)
+            before.append(path)
+        return Manifest(FORMAT, "/nix/store", entries), nars
 
-def release(version: str, large: bytes) -> list[Known]:
-    library = Known("library", version, b"some text " * 50)
-    program = Known("program", version, large, [library])
-    return [library, program, Known("system", version, b"boots", [library, program])]
+    def rebuilding(self, renamed: bool) -> tuple[Rebuilding, DeltaOffer, bytes]:
+        """All that is needed to make the new NARs, and the delta."""
+        successors = {place: place for place in range(3)}
+        base = self.base_nars
+        if renamed:
+            base = [
+                rename(nar, renames(self.new, self.old, successors, place, place))
+                for place, nar in enumerate(base)
+            ]
+        whole = b"".join(base)
+        target = b"".join(self.nars)
+        delta = b"".join(
+            make_delta(lambda start, length: whole[start : start + length], len(whole), [target], len(target))
+        )
+        offer = DeltaOffer(0, len(delta), [0, 1, 2], [0, 1, 2], renamed)
+        return Rebuilding("sha256:base", self.old, successors, [offer]), offer, delta
 
+    def make(self, renamed: bool, places: list[int]) -> list[bytes]:
+        rebuilding, offer, delta = self.rebuilding(renamed)
 
-def manifest_of(paths: Sequence[Known]) -> Manifest:
-    return make_manifest(paths[-1].name, {each.name: each for each in paths})
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, len(delta), 1000):
+                yield delta[start : start + 1000]
+
+        rebuilt = Rebuilt(self.store, self.new, rebuilding, offer, pieces)
+        return [b"".join(rebuilt.nar(place)) for place in places]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    (tmp_path / "nix/store").mkdir(parents=True)
-    return Store.parse(f"local?root={tmp_path}")
-
-
-def plant(store: Store, paths: Sequence[Known]) -> None:
-    for each in paths:
-        store.real_path(f"/nix/store/{each.name}").write_bytes(each.content)
-
-
-def offered(old: Sequence[Known], new: Sequence[Known], *, renamed: bool) -> tuple[Pair, DeltaOffer, bytes]:
-    """One delta of all paths, as a hub makes it."""
-    places = list(range(len(new)))
-    deltas = Deltas(runs_of(places), runs_of(places), [])
-    pair = Pair.of(manifest_of(new), manifest_of(old), deltas)
-    base = b"".join(
-        rename(path.nar, renames(pair.manifest, pair.base, pair.successors, place, place) if renamed else [])
-        for place, path in enumerate(old)
-    )
-    target = b"".join(path.nar for path in new)
-    made = make_delta(lambda start, length: base[start : start + length], len(base), [target], len(target))
-    delta = b"".join(made)
-    return pair, DeltaOffer(0, len(delta), places, places, renamed), delta
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
 
 
 @pytest.mark.parametrize("renamed", [True, False])
-def test_the_nars_of_a_release_are_made_from_those_of_another(store: Store, renamed: bool) -> None:
-    large = random.Random(1).randbytes(300_000)
-    old, new = release("1", large), release("2", large)
-    plant(store, old)
-    pair, offer, delta = offered(old, new, renamed=renamed)
-    made = {
-        place: b"".join(pieces) for place, pieces in nars_of(store, pair, offer, [delta[:50], delta[50:]])
-    }
-    assert made == {place: each.nar for place, each in enumerate(new)}
-    # Only hashes differ: once they are put in, nothing does.
-    assert len(delta) < (130 if renamed else 700)
+@pytest.mark.parametrize("places", [[0, 1, 2], [1], [0, 2]])
+def test_nars_are_made_of_those_that_are_there(pair: Pair, renamed: bool, places: list[int]) -> None:
+    assert pair.make(renamed, places) == [pair.nars[place] for place in places]
+    size = pair.rebuilding(renamed)[1].size
+    assert size < 4000
 
 
-def test_a_base_that_is_gone_or_was_changed_is_told_before_anything_is_made(store: Store) -> None:
-    old, new = release("1", b"x" * 5000), release("2", b"x" * 5000)
-    pair, offer, delta = offered(old, new, renamed=True)
-    plant(store, old[:2])
+@pytest.mark.parametrize("damage", ["gone", "shorter", "a folder"])
+def test_a_base_that_is_not_what_it_was_makes_the_delta_fail(pair: Pair, damage: str) -> None:
+    path = pair.store.real_path(f"/nix/store/{pair.old.paths[1].path}")
+    if damage == "shorter":
+        path.write_bytes(path.read_bytes()[:-50_000])
+    else:
+        path.unlink()
+    if damage == "a folder":
+        path.mkdir()
     with pytest.raises(DeltaError):
-        _ = [b"".join(pieces) for _, pieces in nars_of(store, pair, offer, [delta])]
-    plant(store, old)
-    store.real_path(f"/nix/store/{old[1].name}").write_bytes(b"shorter")
-    with pytest.raises(DeltaError, match="not what the release before says"):
-        _ = [b"".join(pieces) for _, pieces in nars_of(store, pair, offer, [delta])]
+        pair.make(True, [0, 1, 2])
+
+
+def test_a_base_with_other_bytes_makes_other_bytes_which_their_hash_tells(pair: Pair) -> None:
+    path = pair.store.real_path(f"/nix/store/{pair.old.paths[1].path}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    try:
+        assert pair.make(True, [0, 1, 2]) != pair.nars
+    except DeltaError:
+        return
+
+
+def test_a_delta_is_taken_where_it_is_faster_than_the_files(pair: Pair) -> None:
+    offer = pair.rebuilding(True)[1]
+    files = dict.fromkeys(range(3), SIZE)
+    assert _is_worth(offer, pair.old, pair.new, files, None)
+    assert _is_worth(offer, pair.old, pair.new, files, 10e6)
+    assert not _is_worth(offer, pair.old, pair.new, files, 10e9)
+    # What is here already does not count.
+    assert not _is_worth(offer, pair.old, pair.new, {0: 100}, 10e6)
 
 
 @pytest.mark.parametrize(
-    "change", [{"places": [0, 1]}, {"places": [0, 1, 9]}, {"bases": [0, 1, 9]}, {"places": [], "bases": []}]
+    "offer",
+    [
+        DeltaOffer(0, 10, [0, 1], [0]),
+        DeltaOffer(0, 10, [1, 0], [0, 1]),
+        DeltaOffer(0, 10, [0, 0], [0, 1]),
+        DeltaOffer(0, 0, [0, 1], [0, 1]),
+        DeltaOffer(0, 10, [0, 1], [0, -1]),
+    ],
 )
-def test_an_offer_that_does_not_hold_together_is_refused(store: Store, change: dict[str, list[int]]) -> None:
-    old, new = release("1", b"x"), release("2", b"x")
-    plant(store, old)
-    pair, offer, delta = offered(old, new, renamed=True)
-    fields = {"places": offer.places, "bases": offer.bases, **change}
-    bad = DeltaOffer(0, offer.size, fields["places"], fields["bases"], renamed=True)
-    with pytest.raises(DeltaError):
-        _ = [b"".join(pieces) for _, pieces in nars_of(store, pair, bad, [delta])]
-
-
-def test_any_part_of_a_path_s_nar_is_read_from_its_files(tmp_path: Path) -> None:
-    make(EXAMPLE, tmp_path / "tree")
-    nar, stored = nar_of(EXAMPLE), StoredNar(tmp_path / "tree")
-    assert stored.size == len(nar)
-    assert stored.read(0, len(nar) + 99) == nar
-    draw = random.Random(1)
-    for _ in range(300):
-        start, length = draw.randrange(len(nar)), draw.randrange(200)
-        assert stored.read(start, length) == nar[start : start + length]
-    assert stored.read(len(nar), 5) == b""
+def test_an_offer_that_makes_no_sense_is_not_taken(pair: Pair, offer: DeltaOffer) -> None:
+    assert not _is_worth(offer, pair.old, pair.new, dict.fromkeys(range(3), SIZE), None)

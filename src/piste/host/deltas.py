@@ -1,131 +1,168 @@
-"""NARs from deltas: what is in the store, with what the hub says has changed.
+"""Deltas on the host: which of the offered ones are worth it, and NARs made of older ones that are here.
 
-Nothing that comes of it counts before its NarHash was checked. Whatever is unusual (a base that is not there,
-one that was changed, a delta that is damaged) is a DeltaError, and the full NAR is fetched instead.
+The base is read from the store, file by file; whatever comes of it has to have the NAR's hash like any other
+bytes, so a wrong or damaged base can only fail. Must never hold more than one window of a base, or the few
+megabytes of a group of small ones.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from piste.host.stored_nar import StoredNar
 from piste.lib.delta import DeltaError, apply_delta
 from piste.nix.nar import NarError
+from piste.nix.store_path import STORE_DIR, StorePath
+from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.store import Store
-from piste.wire.deltas import DeltaOffer, Deltas, rename, renames
+from piste.wire.deltas import DeltaOffer, Deltas, delta_address, rename, renames
 from piste.wire.manifest import Manifest
+from piste.wire.runs import PlanError
 
-# In a larger one the hub renames nothing: it is read in windows, and hashes are little of it.
-_RENAMED_LIMIT: Final = 64 << 20
+# Of a line that nothing is known of; most are slower, and on faster ones little is lost.
+_SPEED: Final = 12.5e6  # bytes a second
+# What reading a base and making a NAR of it takes longer than to expand the NAR.
+_WORK: Final = 400e6  # bytes a second
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A manifest and the one that its deltas are made against."""
+class Rebuilding:
+    """The deltas that are used, and what they build upon."""
 
-    manifest: Manifest
-    base: Manifest
-    successors: Mapping[int, int]  # place in the manifest → place in the base's
+    digest: str = ""  # of the manifest that the bases are in
+    base: Manifest | None = None
+    successors: dict[int, int] = field(default_factory=dict)
+    offers: list[DeltaOffer] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, manifest: Manifest, base: Manifest, deltas: Deltas) -> "Pair":
-        """PlanError where the answer does not hold together."""
-        return cls(manifest, base, deltas.successors())
+    @property
+    def places(self) -> set[int]:
+        """What comes of them."""
+        return {place for offer in self.offers for place in offer.places}
 
 
-def nars_of(
-    store: Store, pair: Pair, offer: DeltaOffer, delta: Iterable[bytes]
-) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Each place that the offer has, with the pieces of its NAR; take each to its end before the next.
+def choose(
+    deltas: Deltas | None,
+    digest: str | None,
+    base: Manifest | None,
+    manifest: Manifest,
+    file_sizes: dict[int, int],
+    daemon: Daemon,
+    speed: float | None,
+) -> Rebuilding:
+    """Of the offers those whose bases are here, and that are faster than the files that they stand for.
 
-    `delta` are the pieces of the delta as they were received. Memory: one window of the base and one of
-    zstd's, some 60 MB in all, for as long as the iterator lives.
+    `file_sizes` are those of the missing paths. The bases are kept while the daemon's connection lasts.
     """
+    if deltas is None or digest is None or base is None:
+        return Rebuilding()
     try:
-        base = _Base(store, pair, offer)
-        sizes = [pair.manifest.paths[place].nar_size for place in offer.places]
-    except IndexError as error:
-        raise DeltaError("the offer names paths that there are not") from error
-    pieces = apply_delta(base.read, base.size, delta, sum(sizes))
-    rest = b""
-    for place, size in zip(offer.places, sizes, strict=True):
-        taken = _Taken(pieces, rest, size)
-        yield place, iter(taken)
-        if taken.left:
-            raise DeltaError("the NAR before was not taken to its end")
-        rest = taken.rest
-    # What else is wrong with the delta shows at its end.
-    if rest or next(pieces, b""):
-        raise DeltaError("more came out than was to be made")
+        successors = deltas.successors()
+        worth = [offer for offer in deltas.offers if _is_worth(offer, base, manifest, file_sizes, speed)]
+    except (PlanError, IndexError):
+        return Rebuilding()  # of no use, and not needed
+    paths = {at: StorePath.from_base_name(base.paths[at].path) for offer in worth for at in offer.bases}
+    if paths:
+        there = daemon.query_valid_paths(paths.values())
+        daemon.add_temp_roots(there)
+        there = daemon.query_valid_paths(there)
+        worth = [offer for offer in worth if all(paths[at] in there for at in offer.bases)]
+    return Rebuilding(digest, base, successors, worth)
 
 
-class _Base:
-    """The NARs of an offer's base, one after another."""
-
-    def __init__(self, store: Store, pair: Pair, offer: DeltaOffer) -> None:
-        if len(offer.places) != len(offer.bases):
-            raise DeltaError("the offer does not hold together")
-        self._parts: list[tuple[int, int, Path, list[tuple[bytes, bytes]]]] = []
-        self._open: tuple[int, StoredNar] | None = None
-        self.size = 0
-        for place, base_place in zip(offer.places, offer.bases, strict=True):
-            entry = pair.base.paths[base_place]
-            changes = (
-                renames(pair.manifest, pair.base, pair.successors, place, base_place) if offer.renamed else []
-            )
-            if changes and entry.nar_size > _RENAMED_LIMIT:
-                raise DeltaError("the offer wants more than can be held")
-            path = store.real_path(f"{pair.base.store_dir}/{entry.path}")
-            self._parts.append((self.size, entry.nar_size, path, changes))
-            self.size += entry.nar_size
-
-    def read(self, start: int, length: int) -> bytearray:
-        """Some bytes; fewer where the base is shorter."""
-        try:
-            return self._read(start, length)
-        except (OSError, NarError) as error:
-            raise DeltaError(f"the base can't be read: {error}") from error
-
-    def _read(self, start: int, length: int) -> bytearray:
-        wanted = bytearray()
-        for number, (first, size, _, changes) in enumerate(self._parts):
-            if length and first <= start < first + size:
-                count = min(length, first + size - start)
-                nar = self._nar(number)
-                if changes:
-                    whole = rename(bytes(nar.read(0, size)), changes)
-                    wanted += whole[start - first : start - first + count]
-                elif wanted:
-                    wanted += nar.read(start - first, count)
-                else:
-                    wanted = nar.read(start - first, count)
-                start, length = start + count, length - count
-        return wanted
-
-    def _nar(self, number: int) -> StoredNar:
-        if self._open is None or self._open[0] != number:
-            self._open = number, StoredNar(self._parts[number][2])
-        nar = self._open[1]
-        if nar.size != self._parts[number][1]:
-            raise DeltaError(f"{self._parts[number][2]} is not what the release before says")
-        return nar
+def _is_worth(
+    offer: DeltaOffer, base: Manifest, manifest: Manifest, file_sizes: dict[int, int], speed: float | None
+) -> bool:
+    if len(offer.places) != len(offer.bases) or sorted(set(offer.places)) != offer.places or offer.size <= 0:
+        return False
+    saved = sum(file_sizes.get(place, 0) for place in offer.places) - offer.size
+    work = sum(base.paths[at].nar_size for at in offer.bases)
+    work += sum(manifest.paths[place].nar_size for place in offer.places)
+    return min(offer.bases) >= 0 and saved / (speed or _SPEED) > work / _WORK
 
 
-class _Taken:
-    """As many bytes of the pieces as one NAR has."""
+class Rebuilt:
+    """The NARs that one delta makes. Take them in the order of its places, each to its end or not at all."""
 
-    def __init__(self, pieces: Iterator[bytes], rest: bytes, size: int) -> None:
-        self.left = size
-        self.rest = rest
-        self._pieces = pieces
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        rebuilding: Rebuilding,
+        offer: DeltaOffer,
+        pieces: Callable[[], Iterator[bytes]],
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._rebuilding = rebuilding
+        self._offer = offer
+        self._remaining = list(offer.places)
+        self._rest = b""
+        self._stream = self._apply(pieces)
 
-    def __iter__(self) -> Iterator[bytes]:
-        while self.left:
-            piece = self.rest or next(self._pieces, b"")
+    def nar(self, place: int) -> Iterator[bytes]:
+        """The NAR at this place; DeltaError if it can't be made."""
+        while self._remaining[0] != place:
+            for _ in self._next():  # the host has it already
+                pass
+        yield from self._next()
+        if not self._remaining:
+            for _ in self._stream:
+                raise DeltaError("the delta makes more than was said")
+
+    def _next(self) -> Iterator[bytes]:
+        left = self._manifest.paths[self._remaining.pop(0)].nar_size
+        while left:
+            piece = self._rest or next(self._stream, b"")
             if not piece:
-                raise DeltaError("the delta ends too early")
-            self.rest = piece[self.left :]
-            piece = piece[: self.left]
-            self.left -= len(piece)
+                raise DeltaError("the delta makes less than was said")
+            piece, self._rest = piece[:left], piece[left:]
+            left -= len(piece)
             yield piece
+
+    def _apply(self, pieces: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+        read, size = self._base()
+        target = sum(self._manifest.paths[place].nar_size for place in self._offer.places)
+        yield from apply_delta(read, size, pieces(), target)
+
+    def _base(self) -> tuple[Callable[[int, int], bytes | bytearray | memoryview], int]:
+        """How to read the base, and how long it is."""
+        base = self._rebuilding.base
+        if base is None:
+            raise DeltaError("it builds upon nothing")
+        with _readable():
+            nars = [
+                StoredNar(self._store.real_path(f"{STORE_DIR}/{base.paths[at].path}"))
+                for at in self._offer.bases
+            ]
+            if self._offer.renamed or len(nars) > 1:
+                held = b"".join(self._renamed(base, nars))
+                return (lambda start, length: memoryview(held)[start : start + length]), len(held)
+
+        def read(start: int, length: int) -> bytearray:
+            with _readable():
+                return nars[0].read(start, length)
+
+        return read, nars[0].size
+
+    def _renamed(self, base: Manifest, nars: Sequence[StoredNar]) -> Iterator[bytes]:
+        successors = self._rebuilding.successors
+        for place, at, nar in zip(self._offer.places, self._offer.bases, nars, strict=True):
+            data = bytes(nar.read(0, nar.size))
+            if self._offer.renamed:
+                data = rename(data, renames(self._manifest, base, successors, place, at))
+            yield data
+
+
+def address_of(rebuilding: Rebuilding, manifest: str, offer: DeltaOffer) -> str:
+    """Where a delta is, below the project's cache."""
+    return delta_address(manifest, rebuilding.digest, offer.number)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A base that can't be read makes the delta fail, and nothing else."""
+    try:
+        yield
+    except (OSError, NarError) as error:
+        raise DeltaError(f"the base can't be read: {error}") from error

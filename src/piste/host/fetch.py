@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from piste.client.api import HubClient
-from piste.host.importing import Importing, StaleSpoolError
+from piste.host.importing import Importing, TryPlainlyError
 from piste.host.memory import Memory
 from piste.host.place import Host
 from piste.host.plan import Told, ask, make_plan
@@ -42,6 +42,7 @@ class Fetching:
         self._settings: dict[str, str] = {}
         self._memory = Memory(host)
         self._told: Told | None = None
+        self._speed: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,10 +82,8 @@ class Fetching:
 
     def plan(self, authorised: Authorised) -> Plan:
         """What there is to do."""
-        if self._told is None:
-            raise ValueError("the hub was not asked")
         with self._seconds.step("plan"):
-            return make_plan(self._hub, self._host, self._memory, self._told, authorised, self.daemon())
+            return self._plan(authorised)
 
     def plan_if_possible(self, authorised: Authorised) -> Plan | None:
         """The same; None where Nix has to find that out by itself."""
@@ -122,6 +121,13 @@ class Fetching:
             raise ValueError("the daemon was not started")
         return self._starting.result()
 
+    def _plan(self, authorised: Authorised, *, deltas: bool = True) -> Plan:
+        if self._told is None:
+            raise ValueError("the hub was not asked")
+        return make_plan(
+            self._hub, self._host, self._memory, self._told, authorised, self.daemon(), deltas=deltas
+        )
+
     def _restart(self) -> None:
         self._starting = self._pool.submit(Daemon, self._host.store, self._settings)
 
@@ -129,11 +135,12 @@ class Fetching:
         importing = Importing(self._host, self._watcher, authorised, plan, lambda: self._renew(authorised))
         try:
             importing.run(self.daemon())
-        except StaleSpoolError:
-            self._watcher.detail("What an earlier fetch left is not what was promised; fetching it again.")
+        except TryPlainlyError as failure:
+            self._watcher.detail(f"{failure} Fetching the rest without it.")
             self._restart()
-            again = self.plan(authorised)
+            again = self._plan(authorised, deltas=False)
             return importing.received + (self._import(authorised, again) if again.missing else 0)
+        self._speed = importing.speed
         return importing.received
 
     def _must_be_unusual(self, error: PisteError) -> None:
@@ -159,7 +166,7 @@ class Fetching:
     def _remember(self, authorised: Authorised, plan: Plan) -> None:
         if (told := self._told) is not None and told.etag:
             self._memory.remember(
-                told.question, told.etag, authorised.resolution, plan.manifest, plan.file_sizes, None
+                told.question, told.etag, authorised.resolution, plan.manifest, plan.file_sizes, self._speed
             )
 
     def _renew(self, authorised: Authorised) -> str | None:

@@ -9,17 +9,22 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
-from itertools import chain, groupby
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from threading import Lock
+from typing import Final, NoReturn
 from urllib.parse import urljoin
 
 from piste.host.bundles import Item, address, parts_of
+from piste.host.deltas import Rebuilt, address_of
 from piste.host.place import Host
 from piste.host.plan import estimate
 from piste.host.records import Authorised, Moved, Plan, Watcher
 from piste.host.spool import Spool, spool_folder
 from piste.host.supply import Supply
 from piste.host.unpack import unpack
+from piste.lib.delta import DeltaError
 from piste.lib.errors import PisteError
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import PathInfo
@@ -28,12 +33,16 @@ from piste.nixcmd.build import delete_paths
 from piste.nixcmd.daemon import Daemon, disk_is_full
 from piste.nixcmd.daemon import Item as ImportItem
 from piste.nixcmd.store import Store
+from piste.wire.deltas import DeltaOffer
 from piste.wire.manifest import Manifest
 from piste.wire.resolution import NarSource
 
+# What may be wrong with a delta, and need not be with the NAR itself.
+_OF_DELTA: Final = frozenset(("nar-corrupt", "not-found", "transfer-mismatch"))
 
-class StaleSpoolError(Exception):
-    """A NAR that was not what was promised may have been so by what an earlier fetch left: try without it."""
+
+class TryPlainlyError(Exception):
+    """What failed may have failed by what an earlier fetch left, or by a delta: try without either."""
 
 
 class Importing:
@@ -54,7 +63,9 @@ class Importing:
         self._renew = renew
         self._counting = Lock()
         self._paths = 0
+        self._by_delta = False
         self.received = 0
+        self.speed: float | None = None
 
     def run(self, daemon: Daemon) -> None:
         """Bring in all that the plan lacks; the daemon is of no more use if that fails."""
@@ -67,7 +78,7 @@ class Importing:
             except OSError as error:
                 spool.keep = error.errno not in (errno.ENOSPC, errno.EDQUOT)
                 raise
-            except (PisteError, StaleSpoolError) as error:
+            except (PisteError, TryPlainlyError) as error:
                 # What lies there is of no use if it is not what was promised, and in the way on a full disk.
                 spool.keep = isinstance(error, PisteError) and error.ref not in ("nar-corrupt", "disk-full")
                 raise
@@ -75,30 +86,53 @@ class Importing:
 
     def _transfer(self, daemon: Daemon, spool: Spool) -> None:
         plan, authorised = self._plan, self._authorised
-        items = [part for place in plan.missing for part in parts_of(_item(authorised, plan, place))]
+        steps = list(_steps(authorised, plan))
+        items = [part for step in steps for part in step.items]
 
         def bundle(places: list[int]) -> str:
             return cache_base(authorised) + address(authorised.statement.manifest, places)
 
         with Supply(items, spool, bundle, plan.token, self._renew, self._count) as supply:
             try:
-                daemon.add_multiple(len(plan.missing), self._items(items, supply.take))
+                daemon.add_multiple(len(plan.missing), self._paths_of(steps, supply.take))
             except BaseException as error:
                 daemon.close()
                 discard_halves(self._host.store, plan)
-                if not isinstance(error, PisteError):
+                if not isinstance(error, PisteError | DeltaError):
                     raise
-                if error.ref == "nar-corrupt" and supply.taken_up:
-                    raise StaleSpoolError from error
-                raise _explained(error) from error
+                self._raise_for(error, supply.taken_up)
+            self.speed = supply.speed
 
-    def _items(self, items: list[Item], take: Callable[[int], Iterator[bytes]]) -> Iterator[ImportItem]:
-        plan = self._plan
-        for place, numbers in groupby(range(len(items)), lambda number: items[number].place):
+    def _raise_for(self, error: PisteError | DeltaError, taken_up: bool) -> NoReturn:
+        """The error for people, or that another attempt may do without what failed."""
+        if isinstance(error, DeltaError) or (self._by_delta and error.ref in _OF_DELTA):
+            raise TryPlainlyError(f"A delta can't be used: {error}") from error
+        if error.ref == "nar-corrupt" and taken_up:
+            raise TryPlainlyError("What an earlier fetch left is not what was promised.") from error
+        raise _explained(error) from error
+
+    def _paths_of(self, steps: list["_Step"], take: Callable[[int], Iterator[bytes]]) -> Iterator[ImportItem]:
+        """What the daemon is given, in import order."""
+        plan, number = self._plan, 0
+        rebuilt: dict[int, Rebuilt] = {}
+        whole: dict[int, range] = {}
+        for step in steps:
+            numbers = range(number, number := number + len(step.items))
+            if step.offer is None:
+                whole[step.place] = numbers
+                continue
+            made = Rebuilt(
+                self._host.store, plan.manifest, plan.rebuilding, step.offer, partial(_joined, take, numbers)
+            )
+            rebuilt |= dict.fromkeys(step.offer.places, made)
+        for place in plan.missing:
             source = plan.sources[place]
             info = path_info(plan.manifest, source, place)
-            pieces = chain.from_iterable(map(take, numbers))
-            yield info, unpack(pieces, source.compression, info)
+            self._by_delta = place in rebuilt
+            if place in rebuilt:
+                yield info, unpack(rebuilt[place].nar(place), "none", info)
+            else:
+                yield info, unpack(_joined(take, whole[place]), source.compression, info)
             self._paths += 1
             self._tell()
 
@@ -110,6 +144,31 @@ class Importing:
     def _tell(self) -> None:
         total = len(self._plan.missing)
         self._watcher.progress(Moved(self._paths, total, self.received, self._plan.bytes_to_fetch))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is asked for, from the place on where it is needed first: a NAR, or a delta."""
+
+    place: int
+    items: list[Item]
+    offer: DeltaOffer | None = None
+
+
+def _steps(authorised: Authorised, plan: Plan) -> Iterator[_Step]:
+    begins = {}
+    covered = plan.rebuilding.places
+    for offer in plan.rebuilding.offers:
+        begins[next(place for place in plan.missing if place in set(offer.places))] = offer
+    for place in plan.missing:
+        if (offer_here := begins.get(place)) is not None:
+            yield _Step(place, parts_of(_delta_item(authorised, plan, place, offer_here)), offer_here)
+        elif place not in covered:
+            yield _Step(place, parts_of(_item(authorised, plan, place)))
+
+
+def _joined(take: Callable[[int], Iterator[bytes]], numbers: range) -> Iterator[bytes]:
+    return chain.from_iterable(map(take, numbers))
 
 
 def check_space(store: Store, plan: Plan) -> None:
@@ -166,6 +225,12 @@ def _item(authorised: Authorised, plan: Plan, place: int) -> Item:
     own = url.startswith(base)
     key = None if size is None else f"{plan.manifest.paths[place].nar_hash}.{source.compression}.{size}"
     return Item(place, url, size, estimate(plan.manifest, plan.sources, place), own, key, together=own)
+
+
+def _delta_item(authorised: Authorised, plan: Plan, place: int, offer: DeltaOffer) -> Item:
+    """A delta, which is one file of the cache."""
+    url = cache_base(authorised) + address_of(plan.rebuilding, authorised.statement.manifest, offer)
+    return Item(place, url, offer.size, offer.size, True, f"{url}.{offer.size}")
 
 
 def _explained(error: PisteError) -> PisteError:

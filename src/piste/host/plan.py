@@ -18,6 +18,7 @@ from piste.client.api import HubClient
 from piste.client.credentials import Credential
 from piste.client.hub import HubConnection
 from piste.client.planning import ask_plan, ask_sources
+from piste.host.deltas import Rebuilding, choose
 from piste.host.memory import Memory, Remembered
 from piste.host.place import Host
 from piste.host.records import Authorised, Plan
@@ -77,9 +78,16 @@ def ask(hub: HubClient, host: Host, memory: Memory, reference: Reference, runnin
 
 
 def make_plan(
-    hub: HubClient, host: Host, memory: Memory, told: Told, authorised: Authorised, daemon: Daemon
+    hub: HubClient,
+    host: Host,
+    memory: Memory,
+    told: Told,
+    authorised: Authorised,
+    daemon: Daemon,
+    *,
+    deltas: bool = True,
 ) -> Plan:
-    """What there is to do, once what the hub told is authorised."""
+    """What there is to do, once what the hub told is authorised; with `deltas` if there are any."""
     token = authorised.resolution.token
     manifest, sources = _manifest(told, memory, authorised)
     missing = _missing(manifest, daemon)
@@ -93,15 +101,34 @@ def make_plan(
         path = manifest.paths[lost[0]].path
         raise PisteError("bad-answer", f"The hub tells nothing of {path}, which is part of the release.")
     sizes = _file_sizes(manifest, sources, told, memory)
+    rebuilding = _rebuilding(told, memory, manifest, sources, missing, daemon) if deltas else Rebuilding()
+    whole = (place for place in missing if place not in rebuilding.places)
     return Plan(
         manifest,
         sources,
         missing,
-        sum(estimate(manifest, sources, place) for place in missing),
+        sum(offer.size for offer in rebuilding.offers)
+        + sum(estimate(manifest, sources, place) for place in whole),
         sum(sizes.get(place, entry.nar_size) for place, entry in enumerate(manifest.paths)),
         token,
         sizes,
+        rebuilding,
     )
+
+
+def _rebuilding(
+    told: Told,
+    memory: Memory,
+    manifest: Manifest,
+    sources: Mapping[int, NarSource],
+    missing: list[int],
+    daemon: Daemon,
+) -> Rebuilding:
+    if told.answer is None or (digest := told.answer.manifest.base) is None:
+        return Rebuilding()
+    sizes = {place: estimate(manifest, sources, place) for place in missing}
+    base = memory.manifest(digest)
+    return choose(told.answer.deltas, digest, base, manifest, sizes, daemon, memory.speed)
 
 
 def cache_credential(authorised: Authorised, token: str | None) -> Credential:

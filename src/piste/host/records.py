@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from piste.host.deltas import Rebuilding
 from piste.wire.manifest import Manifest
 from piste.wire.resolution import NarSource, Resolution
 from piste.wire.statement import Statement
@@ -120,6 +121,7 @@ class Plan(msgspec.Struct, frozen=True):
     bytes_full: int  # compressed, of the whole closure
     token: str | None  # of the closure
     file_sizes: dict[int, int]  # compressed, by place, as far as they are known
+    rebuilding: Rebuilding  # what is made from older paths
 
 
 class Fetched(msgspec.Struct, frozen=True):

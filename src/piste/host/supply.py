@@ -6,6 +6,7 @@ waited for always gets some: neither side can wait for the other for ever.
 """
 
 import threading
+import time
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ _LAG: Final = 4 << 20
 # Together half a minute: a hub that is started anew is back by then.
 _BACKOFF: Final = Backoff(attempts=9)
 _JOIN: Final = 5.0
+_TELLING: Final = 2 << 20  # bytes that have to come to tell how fast they do
 
 
 class AbandonedError(Exception):
@@ -61,7 +63,8 @@ class Supply:
         self._jobs = self._grouped()
         self._job_of = {number: order for order, job in enumerate(self._jobs) for number in job}
         self._changed = threading.Condition()
-        self._next = self._used = self._open = 0
+        self._next = self._used = self._open = self._came = 0
+        self._began = self._last = time.monotonic()
         self._asked = -1  # the job that is waited for
         self._stopped = threading.Event()
         self._error: BaseException | None = None
@@ -103,6 +106,19 @@ class Supply:
             size += len(piece)
             yield piece
         self._books.read(number, size, file, self._jobs_left(number))
+
+    @property
+    def speed(self) -> float | None:
+        """Bytes a second, where enough came to tell."""
+        if self._came < _TELLING or self._last <= self._began:
+            return None
+        return self._came / (self._last - self._began)
+
+    def _counted(self, size: int) -> None:
+        """Bytes came; only roughly right, since threads may come between."""
+        self._came += size
+        self._last = time.monotonic()
+        self._count(size)
 
     def _jobs_left(self, number: int) -> int | None:
         """The job of an item, if this was the last of it that was to be read."""
@@ -218,7 +234,7 @@ class Supply:
         def write(piece: bytes) -> None:
             self._tokens.accepted(token)
             file.write(piece)
-            self._count(len(piece))
+            self._counted(len(piece))
 
         if at + 1 < len(job) and not behind:
             rest = job[at:]
