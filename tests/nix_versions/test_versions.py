@@ -130,6 +130,23 @@ def test_piste_fetches_with_it_too(release: Release, tmp_path: Path, version: st
     host.hub, host.token = tenant.hub.url, tenant.resolve_only("1", ATTRIBUTE)
     host.succeed("login", "--trusted-key", str(tenant.key))
     host.succeed("fetch", f"{tenant.name}/1#{ATTRIBUTE}", str(tmp_path / "link"))
+    check(host.run("nix-store", "--gc"))
     assert len(closure(host, release.output)) == 3
     check(host.run("nix-store", "--verify-path", *closure(host, release.output)))
     assert not has(host, release.notes)
+    # The link is what keeps it.
+    (tmp_path / "link").unlink()
+    check(host.run("nix-store", "--gc"))
+    assert not has(host, release.output)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_fetch_that_was_killed_goes_on_with_it(release: Release, tmp_path: Path, version: str) -> None:
+    tenant = release.tenant
+    host = _person(tmp_path, version)
+    host.hub, host.token = tenant.hub.url, tenant.resolve_only("1", ATTRIBUTE)
+    host.succeed("login", "--trusted-key", str(tenant.key))
+    argv = ["fetch", f"{tenant.name}/1#{ATTRIBUTE}", str(tmp_path / "link")]
+    host.run("timeout", "--signal=KILL", "0.4", "piste", *argv)
+    host.succeed(*argv)
+    check(host.run("nix-store", "--verify-path", *closure(host, release.output)))

@@ -21,7 +21,6 @@ from piste.host.stopwatch import Stopwatch
 from piste.lib.errors import PisteError, UsageError
 from piste.nix.flake_ref import Reference
 from piste.nix.store_path import StorePath
-from piste.nixcmd.build import add_root
 from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.substitute import substitute
 
@@ -111,7 +110,7 @@ class Fetching:
             root = StorePath.parse(authorised.store_path)
             if root not in self.daemon().query_valid_paths([root]):
                 raise PisteError("path-not-valid", f"{root} was imported, and is not there.")
-            add_root(self._host.store, authorised.store_path, link.absolute())
+            self.daemon().add_root(root, link.absolute())
             self._remember(authorised, plan)
         return Fetched(authorised.store_path, len(plan.missing), received, plan.bytes_full)
 

@@ -32,6 +32,7 @@ class Op(IntEnum):
     IS_VALID_PATH = 1
     ENSURE_PATH = 10
     ADD_TEMP_ROOT = 11
+    ADD_INDIRECT_ROOT = 12
     SET_OPTIONS = 19
     QUERY_PATH_INFO = 26
     QUERY_PATH_FROM_HASH_PART = 29
@@ -324,6 +325,11 @@ def is_valid_path(path: StorePath) -> bytes:
 def add_temp_root(path: StorePath) -> bytes:
     """Answers 1. Keeps the path from the garbage collector while the connection lasts."""
     return pack_u64(Op.ADD_TEMP_ROOT) + pack_string(str(path))
+
+
+def add_indirect_root(link: str) -> bytes:
+    """Answers 1. What the link points to is kept for as long as it does."""
+    return pack_u64(Op.ADD_INDIRECT_ROOT) + pack_string(link)
 
 
 def query_path_info(path: StorePath) -> bytes:

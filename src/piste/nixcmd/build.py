@@ -23,11 +23,6 @@ def realise(
     return run(store, argv, check=False, on_stderr=on_line, settings=settings)
 
 
-def add_root(store: Store, path: str, link: Path) -> None:
-    """Make `link` a root of the garbage collector that points to a valid path."""
-    run(store, ["nix-store", "--realise", path, "--add-root", str(link)])
-
-
 def delete_paths(store: Store, paths: Sequence[str]) -> Completed:
     """Delete paths that nothing needs; whether all could be, the status tells."""
     return run(store, ["nix-store", "--delete", *paths], check=False)

@@ -6,11 +6,13 @@ is configured, unless the caller says otherwise and is trusted. Blocking, and fo
 
 import contextlib
 import fcntl
+import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from itertools import islice
+from pathlib import Path
 from typing import IO, Final, Self, cast
 
 from piste.lib.errors import PisteError
@@ -185,6 +187,20 @@ class Daemon:
                 with self._listening():
                     protocol.read_stderr_until_last(self._source)
                     protocol.read_u64(self._source)
+
+    def add_root(self, path: StorePath, link: Path) -> None:
+        """Make `link` (absolute) a root of the garbage collector that points to a valid path."""
+        new = link.with_name(f".{link.name}.{os.getpid()}")
+        new.unlink(missing_ok=True)
+        new.symlink_to(str(path))
+        try:
+            new.replace(link)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        self._ask(protocol.add_indirect_root(str(link)))
+        with self._listening():
+            protocol.read_u64(self._source)
 
     def add_signatures(self, path: StorePath, signatures: Iterable[str]) -> None:
         """Add signatures to a valid path."""
