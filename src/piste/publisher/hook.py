@@ -5,27 +5,27 @@ never import anything but these modules of the standard library. A build has not
 script that calls it ends well whatever happens here.
 """
 
+import errno
 import os
 import sys
 import time
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def put(queue: str, text: str) -> None:
     """A file of its own for each build, which is there whole or not at all: no lock, nothing to tear."""
     name = f"{time.time_ns():020d}-{os.getpid()}"
-    temporary, folder = f"{queue}/part/{name}", f"{queue}/new"
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(file, text.encode())
-        os.fsync(file)
-    finally:
-        os.close(file)
-    os.rename(temporary, f"{folder}/{name}")  # noqa: PTH104 - importing pathlib takes as long as all the rest
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # Root may be the one that runs this, in a folder of somebody else: no link there leads it elsewhere.
+    part, new = (os.open(f"{queue}/{each}", _FOLDER) for each in ("part", "new"))
+    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=part)
+    data = text.encode()
+    if os.write(file, data) < len(data):
+        raise OSError(errno.ENOSPC, "no space left")
+    os.fsync(file)
+    os.close(file)
+    os.rename(name, name, src_dir_fd=part, dst_dir_fd=new)
+    os.fsync(new)
 
 
 def main() -> int:

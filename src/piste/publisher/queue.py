@@ -102,6 +102,12 @@ class Queue:
                 text = (self._new / name).read_text()
             except (FileNotFoundError, UnicodeDecodeError):
                 text = ""
+            except PermissionError as error:
+                raise PisteError(
+                    "queue-not-usable",
+                    f"{self._new / name} belongs to another user.",
+                    hint="Push as the user whose Nix runs the hook: root, where there is a daemon.",
+                ) from error
             entries.append(Entry(name, tuple(dict.fromkeys(_paths(text)))))
         return entries
 
