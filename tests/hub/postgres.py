@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,11 +30,32 @@ _SETTINGS = {
 
 
 class Postgres:
-    """A running server; `create` gives the address of a new database."""
+    """A server; `create` gives the address of a new database."""
 
-    def __init__(self, sockets: Path) -> None:
+    def __init__(self, sockets: Path, arguments: Sequence[str], log: Path) -> None:
         self._sockets = sockets
+        self._arguments = arguments
+        self._log = log
         self._numbers = itertools.count(1)
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Until it takes connections."""
+        with self._log.open("ab") as log:
+            server = subprocess.Popen(self._arguments, stdout=log, stderr=log, cwd=self._log.parent)
+        self._server = server
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and server.poll() is None:
+            if self.is_ready():
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Whoever is connected or not."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)  # SIGTERM would wait for connections
+            self._server.wait(20)
 
     def create(self) -> str:
         """A new, empty database."""
@@ -76,13 +97,12 @@ def running_postgres() -> Iterator[Postgres]:
         arguments += ["-D", str(data), "-k", str(sockets)]
         for name, value in _SETTINGS.items():
             arguments += ["-c", f"{name}={value}"]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=folder)
+        server = Postgres(sockets, arguments, folder / "log")
         try:
-            yield _wait_until_ready(Postgres(sockets), server, folder / "log")
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # SIGTERM would wait for connections
-            server.wait(20)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -110,14 +130,3 @@ def _binaries(folder: Path) -> tuple[Path, list[str]]:
     os.chown(folder, 65534, 65534)
     os.chmod(folder, 0o755)
     return copy / "bin", ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-
-
-def _wait_until_ready(postgres: Postgres, server: subprocess.Popen[bytes], log: Path) -> Postgres:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            break
-        if postgres.is_ready():
-            return postgres
-        time.sleep(0.02)
-    raise RuntimeError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
