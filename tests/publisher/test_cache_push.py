@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+from piste.wire.organizations import NewUpstream
 from tests.hub.process import Hub, wait_for
-from tests.running.command import Person
+from tests.publisher.test_publish import serving
+from tests.running.command import Person, check
 from tests.running.nix import build
-from tests.running.tenants import Tenant
+from tests.running.tenants import Tenant, client_of
 
 
 def requests(hub: Hub, part: str) -> list[str]:
@@ -68,6 +70,27 @@ def test_many_nars_go_in_several_requests_at_once(publisher: Person, tenant: Ten
     assert done["bytes_uploaded"] > 12_000_000
     again = publisher.succeed("cache", "push", path, "--name", tenant.name, "--json").json
     assert (again["paths_uploaded"], again["paths_present"]) == (0, 9)
+
+
+def test_what_an_upstream_holds_is_left_there_where_the_organization_says_so(
+    publisher: Person, tenant: Tenant, tmp_path: Path
+) -> None:
+    below = f'below = run "below" "echo {os.urandom(8).hex()} > $out";'
+    common = build(publisher, below, "below")
+    path = build(publisher, below, 'run "above" "echo ${below} > $out"')
+    key, cache = tmp_path / "key", tmp_path / "cache"
+    key.write_text(check(publisher.run("nix", "key", "generate-secret", "--key-name", "upstream-1")))
+    public = check(publisher.run("sh", "-c", f"nix key convert-secret-to-public < {key}"))
+    check(publisher.run("nix", "store", "sign", "--key-file", str(key), common))
+    check(publisher.run("nix", "copy", "--to", f"file://{cache}?secret-key={key}", common))
+    with serving(cache) as url:
+        with client_of(tenant.hub, tenant.hub.admin) as client:
+            client.add_upstream(tenant.organization, NewUpstream(url, [public]))
+        pushed = publisher.succeed("cache", "push", path, "--name", tenant.name, "--json").json
+    assert (pushed["paths_uploaded"], pushed["paths_pinned"], pushed["paths_present"]) == (1, 1, 0)
+    # What is pinned is the project's: it needs neither question nor upload any more.
+    again = publisher.succeed("cache", "push", path, "--name", tenant.name, "--json").json
+    assert (again["paths_uploaded"], again["paths_pinned"], again["paths_present"]) == (0, 0, 2)
 
 
 def test_without_a_token_nothing_is_pushed(publisher: Person, tenant: Tenant) -> None:

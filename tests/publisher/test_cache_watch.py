@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,25 @@ def test_a_watcher_that_is_killed_loses_nothing(
     assert told.code == 0, told.stderr
     assert set(told.json["pushed"]) == {first, *later}
     assert all(held(tenant, path) for path in later)
+
+
+def test_a_watcher_that_is_killed_in_the_middle_of_a_push_loses_nothing(
+    publisher: Person, tenant: Tenant, script: str, queue: Path, watching: Callable[..., Watcher]
+) -> None:
+    paths = [build(publisher, script, f"middle-{each}") for each in range(3)]
+
+    def has_asked(requests: int) -> bool:
+        return len(tenant.hub.log_lines("request")) >= requests or not waiting(queue)
+
+    for later in (1, 3, 5):
+        requests = len(tenant.hub.log_lines("request")) + later
+        watcher = watching()
+        wait_for(partial(has_asked, requests), WITHOUT_TROUBLE)
+        watcher.end(signal.SIGKILL)
+        assert {*waiting(queue), *Queue(queue).report().pushed} == {*paths}
+    told = drain(publisher, tenant, queue)
+    assert (told.code, set(told.json["pushed"])) == (0, set(paths))
+    assert all(held(tenant, path) for path in paths)
 
 
 def test_a_second_watcher_is_refused_and_drain_waits_for_the_first(

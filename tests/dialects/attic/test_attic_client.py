@@ -59,7 +59,7 @@ def test_a_cache_that_nobody_has_is_missing(client: Client, cache: str) -> None:
     assert {(each.status, each.json()["error"]) for each in asked} == {(404, "NotFound")}
 
 
-def test_an_anonymous_client_reads_the_configuration_of_a_public_project_alone(acme: Acme) -> None:
+def test_gotcha_35_an_anonymous_client_reads_the_configuration_of_a_public_project_alone(acme: Acme) -> None:
     acme.add_project("open", "public")
     anybody = Client(acme.hub, f"{acme.organization}+open", None)
     assert anybody.config().json()["is_public"] is True
