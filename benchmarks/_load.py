@@ -76,7 +76,17 @@ def put_under_load(url: str, paths: Sequence[str], token: str | None, connection
         script = Path(folder) / "paths.lua"
         listed = ", ".join(f'"{path}"' for path in paths)
         script.write_text(_SCRIPT.format(paths=listed, token=_TOKEN))
-        argv = [*program, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
+        argv = [
+            *program,
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            f"{limit}s",
+            "-s",
+            str(script),
+            url,
+        ]
         done = subprocess.run(
             argv, env=environment, capture_output=True, text=True, timeout=limit, check=True
         )

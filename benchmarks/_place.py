@@ -40,7 +40,7 @@ class QuietHub(Hub):
 
     @property
     def log(self) -> Path:
-        return self.data.with_suffix(".log")
+        return self.data.with_name(f"{self.data.name}-{id(self)}.log")
 
     def start(self) -> "QuietHub":
         before = self.log.stat().st_size if self.log.exists() else 0
@@ -88,15 +88,18 @@ class Place:
         return self.folder / f"{name}-{next(self._numbers)}"
 
     @contextmanager
-    def hub(self, *options: str) -> Iterator[QuietHub]:
-        """A hub on data of its own."""
+    def hub(self, *options: str, beside: QuietHub | None = None) -> Iterator[QuietHub]:
+        """A hub on data of its own, or one more process on the data of another."""
         hub = QuietHub(self.new("hub"), options=options)
+        own = hub.data
+        if beside is not None:
+            hub.data = beside.data
         with cpu_group() as hub.cpu:
             try:
                 yield hub.start()
             finally:
                 hub.close()
-                shutil.rmtree(hub.data, ignore_errors=True)
+                shutil.rmtree(own, ignore_errors=True)
 
     @contextmanager
     def person(self, tenant: Tenant | None = None, token: str | None = None) -> Iterator[Person]:

@@ -47,6 +47,12 @@ let
     "--trusted-proxy"
     (systemdText.argument proxy)
   ]) cfg.trustedProxies
+  ++ lib.optionals cfg.nginx.enable [
+    "--trusted-proxy"
+    "127.0.0.1"
+    "--accel-redirect"
+    "/_piste/objects/"
+  ]
   ++ lib.concatMap (place: [
     "--allow-egress"
     (systemdText.argument place)
@@ -157,6 +163,19 @@ in
       resolutions = rateLimit "Resolutions a minute, for each token, or address without one.";
     };
 
+    nginx = {
+      enable = lib.mkEnableOption "nginx in front of the hub: TLS and HTTP/2, and NARs by sendfile";
+
+      virtualHost = mkOption {
+        type = types.str;
+        example = "hub.example.org";
+        description = ''
+          The name in `services.nginx.virtualHosts` that the hub is served as; certificates and the like are set
+          there.
+        '';
+      };
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;
@@ -170,6 +189,10 @@ in
         assertion = (cfg.tlsCert == null) == (cfg.tlsKey == null);
         message = "services.piste-hub: tlsCert and tlsKey belong together";
       }
+      {
+        assertion = cfg.nginx.enable -> builtins.match "127.0.0.1:.*" cfg.listen != null && !withTls && cfg.objects == null;
+        message = "services.piste-hub: behind nginx it listens on 127.0.0.1 without TLS, and keeps objects in its own folder";
+      }
     ];
 
     users.users.piste-hub = {
@@ -178,6 +201,16 @@ in
       home = "/var/lib/piste-hub";
     };
     users.groups.piste-hub = { };
+
+    # nginx reads the hub's NARs, and nothing else of it.
+    users.users.nginx = lib.mkIf cfg.nginx.enable { extraGroups = [ "piste-hub" ]; };
+    services.nginx = lib.mkIf cfg.nginx.enable {
+      enable = true;
+      appendHttpConfig =
+        builtins.replaceStrings [ "127.0.0.1:8080" ] [ cfg.listen ]
+          (builtins.readFile ../examples/nginx/piste-http.conf);
+      virtualHosts.${cfg.nginx.virtualHost}.extraConfig = builtins.readFile ../examples/nginx/piste-server.conf;
+    };
 
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall port;
 
@@ -216,7 +249,7 @@ in
         User = "piste-hub";
         Group = "piste-hub";
         StateDirectory = "piste-hub";
-        StateDirectoryMode = "0700";
+        StateDirectoryMode = if cfg.nginx.enable then "0710" else "0700";
         UMask = "0077";
         EnvironmentFile = lib.mkIf (cfg.environmentFile != null) cfg.environmentFile;
         LoadCredential =

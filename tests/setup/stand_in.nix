@@ -104,6 +104,7 @@ let
     nix.package = package "nix";
     nix.settings = anything;
     nixpkgs.overlays = list;
+    services.nginx = anything;
     systemd.package = package "systemd";
     systemd.services = anything;
     systemd.timers = anything;

@@ -53,6 +53,21 @@ def test_half_of_a_tls_configuration_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_nginx_in_front_gets_the_shipped_configuration_and_the_hubs_group(tmp_path: Path) -> None:
+    nginx = 'listen = "127.0.0.1:9000"; nginx = { enable = true; virtualHost = "hub.example.org"; }; };'
+    config = _configuration(tmp_path, HUB + nginx)
+    service = config["systemd"]["services"]["piste-hub"]["serviceConfig"]
+    assert "--trusted-proxy 127.0.0.1 --accel-redirect /_piste/objects/" in service["ExecStart"]
+    assert service["StateDirectoryMode"] == "0710"
+    assert config["users"]["users"]["nginx"]["extraGroups"] == ["piste-hub"]
+    served = config["nginx"]
+    assert "server 127.0.0.1:9000;" in served["appendHttpConfig"]
+    assert "alias /var/lib/piste-hub/objects/;" in served["virtualHosts"]["hub.example.org"]["extraConfig"]
+    bare = _configuration(tmp_path, HUB + "};")
+    assert bare["systemd"]["services"]["piste-hub"]["serviceConfig"]["StateDirectoryMode"] == "0700"
+    assert "accel" not in bare["systemd"]["services"]["piste-hub"]["serviceConfig"]["ExecStart"]
+
+
 def test_a_database_address_is_no_argument_and_no_specifier(tmp_path: Path) -> None:
     config = _configuration(tmp_path, HUB + 'database = "postgresql:///piste?host=%2Frun"; };')
     service = config["systemd"]["services"]["piste-hub"]
@@ -125,5 +140,5 @@ def _expression(setting: str) -> str:
       let
         config = (import {ROOT}/tests/setup/stand_in.nix).evaluate
           [ {ROOT}/nix/hub.nix {ROOT}/nix/agent.nix {{ {setting} }} ];
-      in {{ inherit (config) assertions environment networking nix systemd users; }}
+      in {{ inherit (config) assertions environment networking nix systemd users; inherit (config.services) nginx; }}
     """

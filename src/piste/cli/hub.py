@@ -97,6 +97,12 @@ def serve(
             negative="", help="Address or network of a proxy whose X-Forwarded-For is believed; repeatable."
         ),
     ] = (),
+    accel_redirect: Annotated[
+        str | None,
+        Parameter(
+            help="Where a trusted nginx serves the objects' folder internally, such as /_piste/objects/."
+        ),
+    ] = None,
     allow_egress: Annotated[
         tuple[str, ...],
         Parameter(
@@ -139,6 +145,7 @@ def serve(
             trusted_proxies=trusted_proxy,
             allow_egress=allow_egress,
             rate_limits=RateLimits(failed_credentials, sign_ins, resolutions),
+            accel_redirect=accel_redirect,
         )
     )
 

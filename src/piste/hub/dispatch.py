@@ -31,6 +31,7 @@ from piste.hub.requests import (
     check_declared_length,
     client_address,
     header,
+    is_trusted,
     parse_networks,
     request_id,
 )
@@ -67,7 +68,10 @@ class Dispatch:
         started = time.perf_counter()
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         identifier = request_id(headers)
-        address = client_address((scope.get("client") or ("-",))[0], headers, self._trusted)
+        peer = (scope.get("client") or ("-",))[0]
+        address = client_address(peer, headers, self._trusted)
+        if self._services.settings.accel_redirect is not None:
+            scope["piste.by_proxy"] = is_trusted(peer, self._trusted)
         trail = Trail(action="-", request_id=identifier, address=address)
         begun = trails.begin(trail)
         body = BoundedBody(receive, 0)
@@ -168,9 +172,10 @@ class Dispatch:
         return actor
 
     def _keep(self, trail: Trail, response: Response) -> Keep | None:
-        """Whether an answer may be given again to the same request, and until when: a narinfo alone, as
-        that is what a client asks for by the thousand."""
-        if not trail.action.startswith("GET ") or not trail.action.endswith(_NARINFO):
+        """Whether an answer may be given again to the same request, and until when: what a client asks for
+        by the thousand, narinfos, and NARs where a proxy is told to send them."""
+        by_proxy = "x-accel-redirect" in response.headers
+        if not trail.action.startswith("GET ") or not (by_proxy or trail.action.endswith(_NARINFO)):
             return None
         if response.status_code != 200 or trail.kind not in _KEPT_FOR:
             return None

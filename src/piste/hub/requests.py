@@ -80,7 +80,7 @@ def client_address(peer: str, headers: Sequence[tuple[bytes, bytes]], trusted: S
     forwarded = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
     address = peer
     for hop in reversed([hop.strip() for hop in forwarded.split(",")]):
-        if not _is_trusted(address, trusted) or not _is_address(hop):
+        if not is_trusted(address, trusted) or not _is_address(hop):
             break
         address = hop
     return address
@@ -91,7 +91,8 @@ def parse_networks(texts: Sequence[str]) -> list[Network]:
     return [ipaddress.ip_network(text, strict=False) for text in texts]
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether an address is that of a trusted proxy."""
     return _is_address(address) and any(ipaddress.ip_address(address) in network for network in trusted)
 
 

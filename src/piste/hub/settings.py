@@ -1,6 +1,7 @@
 """What an operator can set, checked once at the start."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from piste.hub.egress.rules import parse_allowances
 from piste.lib.errors import UsageError
 
 MINIMUM_KEY_LENGTH: Final = 32
+_INTERNAL: Final = re.compile(r"/([A-Za-z0-9_-]+/)+")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Settings:
     ] = ()  # networks and hosts that the hub may fetch from beyond the public internet
     secrets_key: bytes | None = field(default=None, repr=False)  # encrypts signing and token keys at rest
     rate_limits: RateLimits = RateLimits()
+    accel_redirect: str | None = None  # where a trusted proxy has our objects' folder; it then sends NARs
 
     @property
     def database_file(self) -> Path:
@@ -69,6 +72,7 @@ def make_settings(
     allow_egress: tuple[str, ...] = (),
     secrets_key_file: Path | None = None,
     rate_limits: RateLimits | None = None,
+    accel_redirect: str | None = None,
 ) -> Settings:
     """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
     host, port = _parse_listen(listen)
@@ -83,6 +87,7 @@ def make_settings(
     for proxy in trusted_proxies:
         _check_network(proxy)
     _check_allowances(allow_egress)
+    _check_accel(accel_redirect, trusted_proxies)
     _make_data_folder(data)
     return Settings(
         data=data.resolve(),
@@ -97,6 +102,7 @@ def make_settings(
         allow_egress=allow_egress,
         secrets_key=_read_secrets_key(secrets_key_file),
         rate_limits=limits,
+        accel_redirect=accel_redirect or None,
     )
 
 
@@ -150,6 +156,21 @@ def _check_network(text: str) -> None:
         ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise UsageError("bad-setting", f"{text!r} is neither an address nor a network.") from error
+
+
+def _check_accel(prefix: str | None, proxies: tuple[str, ...]) -> None:
+    if not prefix:
+        return
+    if not _INTERNAL.fullmatch(prefix):
+        raise UsageError(
+            "bad-setting", f"{prefix!r} is no address within a proxy.", hint="For example /_piste/objects/."
+        )
+    if not proxies:
+        raise UsageError(
+            "bad-setting",
+            "--accel-redirect needs to know the proxy.",
+            hint="Name it by --trusted-proxy; nobody else is answered so.",
+        )
 
 
 def _check_allowances(texts: tuple[str, ...]) -> None:

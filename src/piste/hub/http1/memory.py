@@ -59,6 +59,7 @@ class Memory:
         self._fresh_until = 0.0
         self._version: object = None
         self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()  # while there is anything to look at
 
     def find(self, peer: str, line: bytes, headers: bytes) -> bytes | None:
         """The answer to a request: its line up to the version, and all that follows."""
@@ -89,6 +90,7 @@ class Memory:
             asker = self._askers[key] = Asker(keep)
         asker.answers[line] = answer
         self._bytes += size
+        self._wanted.set()
 
     def forget(self) -> None:
         """All of it."""
@@ -96,6 +98,7 @@ class Memory:
             self._tell(key)
         self._bytes = 0
         self.generation += 1
+        self._wanted.clear()
 
     def stale(self) -> None:
         """This process has changed something itself: nothing counts until it was looked at."""
@@ -109,6 +112,7 @@ class Memory:
         `learn` then brings up to date what answers are made of beside it."""
         told = time.monotonic()
         while True:
+            await self._wanted.wait()
             try:
                 await self.look(version, learn)
             except Exception as error:
@@ -140,8 +144,13 @@ class Memory:
     def tell(self) -> None:
         """Log what was answered since the last time: a line for each client instead of one for each
         request."""
-        for asker in self._askers.values():
+        now = time.monotonic()
+        for key, asker in list(self._askers.items()):
             _tell(asker)
+            if now > asker.keep.until:
+                del self._askers[key]
+        if not self._askers:
+            self.forget()
 
     def _tell(self, key: tuple[str, bytes]) -> None:
         asker = self._askers.pop(key, None)

@@ -17,6 +17,7 @@ class LocalFile:
 
     path: Path
     size: int
+    internal: str | None = None  # the address by which a proxy in front of the hub may be told to send it
 
 
 @dataclass(frozen=True)

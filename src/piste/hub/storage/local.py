@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,14 +22,17 @@ from piste.hub.storage.base import LocalFile, Location
 from piste.lib.files import is_in_memory, sync_folder
 
 PIECE: Final = 256 * 1024
+_SHARED: Final = "nar/"  # the one kind of object that a proxy may be told to send
 _KEY: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9._-]*")
 
 
 class LocalObjects:
     """The store of one hub, or of several processes of it on one machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, internal: str | None = None) -> None:
+        """`internal`: a proxy on this machine, which is in our group, serves NARs below that address."""
         self.folder = folder
+        self._internal = internal
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.spool, self._spool_lock = _own_spool(folder / "spool")
 
@@ -41,7 +45,12 @@ class LocalObjects:
     async def locate(self, key: str) -> Location | None:
         path = self._path(key)
         size = _size(path)
-        return None if size is None else LocalFile(path, size)
+        if size is None:
+            return None
+        if self._internal is None or not key.startswith(_SHARED):
+            return LocalFile(path, size)
+        _open_to_group(self.folder, path)
+        return LocalFile(path, size, f"{self._internal}{path.relative_to(self.folder)}")
 
     async def size(self, key: str) -> int | None:
         return _size(self._path(key))
@@ -176,6 +185,15 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
+
+
+def _open_to_group(root: Path, file: Path) -> None:
+    """The file may be read, and its folders passed through but not listed; each is changed once."""
+    if not file.stat().st_mode & stat.S_IRGRP:
+        file.chmod(0o640)
+    for folder in (file.parent, file.parent.parent, root):
+        if not folder.stat().st_mode & stat.S_IXGRP:
+            folder.chmod(0o710)
 
 
 def _sync_file(file: Path) -> None:

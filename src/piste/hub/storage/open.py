@@ -13,4 +13,6 @@ def open_objects(settings: Settings) -> LocalObjects:
             "This version keeps objects in a folder only.",
             hint="Give --objects a folder, or leave it away to keep them in the data folder.",
         )
-    return LocalObjects(settings.objects_folder)
+    if settings.accel_redirect is not None and settings.objects is None:
+        settings.data.chmod(0o710)  # the objects are in it, and all else in it is closed by itself
+    return LocalObjects(settings.objects_folder, settings.accel_redirect)

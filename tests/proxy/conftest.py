@@ -1,0 +1,71 @@
+"""A hub behind the shipped nginx."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.hub.process import Hub
+from tests.running.closures import Member, make_closure, publish
+from tests.running.nginx import HUB_OPTIONS, shipped_nginx
+from tests.running.tenants import Tenant, make_tenant
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A private project of a hub, the hub as clients see it, and the hub itself."""
+
+    tenant: Tenant
+    members: list[Member]
+    through: Hub  # asks by nginx
+    direct: Hub
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    folder = tmp_path_factory.mktemp("behind")
+    hub = Hub(folder / "hub", options=HUB_OPTIONS)
+    try:
+        hub.start()
+        port = int(hub.listen.rpartition(":")[2])
+        with shipped_nginx(folder / "nginx", port, hub.data / "objects") as nginx:
+            if nginx is None:
+                pytest.skip("nginx can't be had here")
+            tenant, members = make_tenant(hub, "acme", "web"), make_closure(5, paths=3, size=900_000)
+            with tenant.client() as client:
+                publish(client, "acme", "web", "1.0.0", members)
+            through = replace(hub, url=f"http://127.0.0.1:{nginx}", _process=None, lines=[])
+            yield Behind(replace(tenant, hub=through), members, through, hub, folder / "nginx" / "piste.log")
+    finally:
+        hub.close()
+
+
+@contextmanager
+def echo() -> Iterator[int]:
+    """The port of a server that answers each request with its own head."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head and (piece := connection.recv(65536)):
+                    head += piece
+                length = b"content-length: %d\r\n" % len(head)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + length + b"\r\n" + head)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
