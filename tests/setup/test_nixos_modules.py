@@ -140,5 +140,8 @@ def _expression(setting: str) -> str:
       let
         config = (import {ROOT}/tests/setup/stand_in.nix).evaluate
           [ {ROOT}/nix/hub.nix {ROOT}/nix/agent.nix {{ {setting} }} ];
-      in {{ inherit (config) assertions environment networking nix systemd users; inherit (config.services) nginx; }}
+      in {{
+        inherit (config) assertions environment networking nix systemd users;
+        inherit (config.services) nginx;
+      }}
     """
