@@ -19,7 +19,6 @@ from tests.running.command import Person, check
 from tests.running.nix import build, configured, copy_from, copy_to, has
 from tests.running.tenants import Tenant, make_tenant
 
-
 LONG = """app = run "app" "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done > $out";"""
 
 
