@@ -273,3 +273,29 @@ def test_a_command_is_watched_from_its_beginning_to_its_end(
     wrong = publisher.piste("cache", "watch", "--name", f"{tenant.organization}/none", "--", "true")
     assert wrong.code == 1
     assert "not-found" in wrong.stderr
+
+
+def test_a_daemon_that_would_pass_over_the_hook_is_an_error_before_anything_is_built(
+    publisher: Person, tenant: Tenant, queue: Path, tmp_path: Path
+) -> None:
+    socket, folder = tmp_path / "socket", tmp_path / "store"
+    environment = publisher.environment | {
+        "NIX_STATE_DIR": f"{folder}/nix/var/nix",
+        "NIX_REMOTE": "",
+        "NIX_DAEMON_SOCKET_PATH": str(socket),
+        "NIX_CONFIG": "trusted-users = nobody",
+    }
+    argv = ["nix-daemon", "--store", f"local?root={folder}"]
+    daemon = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: socket.exists(), WITHOUT_TROUBLE)
+        user = Person(
+            publisher.folder, publisher.hub, publisher.token, extra={"NIX_REMOTE": f"unix://{socket}"}
+        )
+        common = ("cache", "watch", "--name", tenant.name, "--queue", str(queue), "--json")
+        done = user.piste(*common, "--", "touch", str(tmp_path / "ran"))
+        assert (done.code, done.problem["ref"]) == (1, "hook-not-run")
+        assert not (tmp_path / "ran").exists()
+    finally:
+        daemon.terminate()
+        daemon.wait()

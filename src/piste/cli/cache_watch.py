@@ -20,6 +20,7 @@ from piste.client.api import HubClient
 from piste.lib import process
 from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.nix.store_path import StorePath
+from piste.nix.worker_protocol import Trust
 from piste.nixcmd.command import configuration
 from piste.nixcmd.daemon import Daemon
 from piste.publisher.push import Pushed, PushWish, push
@@ -94,6 +95,8 @@ def watch(
                 hint="`piste cache drain` waits for it.",
             )
         pushes.check()
+        if command:
+            _check_trusted()
         show.say(f"Pushing to {name} what is queued in {held.folder}; Nix's post-build-hook is {script}")
         if command:
             return _run_watched(held, pushes, command, script, patience, as_json)
@@ -138,6 +141,18 @@ def drain(
             break
         time.sleep(_LOOK)
     return _told(held, held.report(), trouble, as_json, forget=True)
+
+
+def _check_trusted() -> None:
+    """A daemon passes over the hook of a user that it does not trust, and says so where nobody looks."""
+    with Daemon(open_store("auto")) as daemon:
+        if daemon.server.trust is Trust.NOT_TRUSTED:
+            raise PisteError(
+                "hook-not-run",
+                "Nix's daemon does not trust this user: it would not run the hook, and nothing would be pushed.",
+                hint="Name the user in trusted-users, or let root set post-build-hook to what `piste cache hook`"
+                " prints, and watch without a command.",
+            )
 
 
 def _run_watched(
