@@ -11,12 +11,26 @@ import pytest
 
 from piste.hub.plan.rules import Candidate, groups, package_of, successors
 from piste.lib.delta import apply_delta
+from piste.nix.hashes import sha256_of
 from piste.wire.deltas import DeltaOffer, Deltas, delta_address, rename, renames
-from piste.wire.manifest import Manifest, decode_manifest
+from piste.wire.manifest import Manifest, decode_manifest, make_manifest
 from piste.wire.plan import PlanAnswer
 from tests.hub.process import Answer, Hub, wait_for
 from tests.hub.publishing import Acme
-from tests.running.closures import ATTRIBUTE, Member, member
+from tests.running.closures import ATTRIBUTE, Member, member, new_path
+
+
+class Known:
+    """A path as a manifest knows it."""
+
+    content_address = None
+
+    def __init__(self, name: str, build: str, size: int, references: Sequence[str] = ()) -> None:
+        self.name = new_path(name, (name, build)).base_name
+        self.nar_hash = sha256_of(self.name.encode()).nix32()
+        self.nar_size = size
+        self.references = list(references)
+
 
 LARGE = random.Random(1).randbytes(5 << 20)
 
@@ -173,6 +187,18 @@ def test_each_new_path_takes_the_place_of_the_one_that_is_most_like_it(acme: Acm
     assert len(names) == len(manifest.paths)
     assert all(new == old for new, old in names.items())
     assert successors(manifest, manifest) == {}
+
+
+def test_a_thousand_paths_of_one_package_find_their_own_names_again() -> None:
+    def numbered(build: str) -> Manifest:
+        made = [Known(f"part-{number}", build, 1000 + number % 7) for number in range(1000)]
+        made.append(Known("system", build, 0, [each.name for each in made]))
+        return make_manifest(made[-1].name, {each.name: each for each in made})
+
+    base, manifest = numbered("old"), numbered("new")
+    pairs = successors(manifest, base)
+    assert len(pairs) == 1001
+    assert all(manifest.paths[place].path[33:] == base.paths[at].path[33:] for place, at in pairs.items())
 
 
 def test_small_nars_share_deltas_of_bounded_size_and_large_ones_have_their_own() -> None:

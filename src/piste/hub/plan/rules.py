@@ -18,7 +18,7 @@ GROUP_COUNT: Final = 1024
 LARGEST: Final = 4 << 30
 # Of the bytes of the files that it saves, a delta may have this much; else the files are fetched.
 WORTH: Final = 0.75
-# Beyond so many comparisons paths of one name are taken one after another.
+# Beyond so many comparisons paths of one name are taken one after another, the smallest first.
 _COMPARISONS: Final = 250_000
 
 
@@ -100,21 +100,26 @@ def _matched(
     base_paths: Sequence[ManifestPath],
     candidates: Sequence[int],
 ) -> dict[int, int]:
-    if not candidates:
-        return {}
-    if len(places) * len(candidates) > _COMPARISONS:
-        return dict(zip(places, candidates, strict=False))
+    """For the paths of one package: first those of the same name among themselves."""
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for at in candidates:
+        by_name[base_paths[at].path[33:]].append(at)
+    pools: dict[str, list[int]] = defaultdict(list)
+    for place in places:
+        pools[paths[place].path[33:]].append(place)
     taken: dict[int, int] = dict.fromkeys(candidates, 0)
     found: dict[int, int] = {}
-    for place in places:
-        name, size = paths[place].path[33:], paths[place].nar_size
-        found[place] = min(
-            candidates,
-            key=lambda at: (
-                base_paths[at].path[33:] != name,
-                taken[at],
-                abs(base_paths[at].nar_size - size),
-            ),
-        )
-        taken[found[place]] += 1
+    for name in sorted(pools, key=lambda name: name not in by_name):
+        pool = by_name.get(name, candidates)
+        if not pool:
+            continue
+        if len(pools[name]) * len(pool) > _COMPARISONS:
+            new = sorted(pools[name], key=lambda place: paths[place].nar_size)
+            old = sorted(pool, key=lambda at: base_paths[at].nar_size)
+            found.update(zip(new, old, strict=False))
+            continue
+        for place in pools[name]:
+            size = paths[place].nar_size
+            found[place] = min(pool, key=lambda at: (taken[at], abs(base_paths[at].nar_size - size)))
+            taken[found[place]] += 1
     return found
