@@ -149,9 +149,9 @@ def _check_trusted() -> None:
         if daemon.server.trust is Trust.NOT_TRUSTED:
             raise PisteError(
                 "hook-not-run",
-                "Nix's daemon does not trust this user: it would not run the hook, and nothing would be pushed.",
-                hint="Name the user in trusted-users, or let root set post-build-hook to what `piste cache hook`"
-                " prints, and watch without a command.",
+                "Nix's daemon does not trust this user, so the hook would not run, and nothing be pushed.",
+                hint="Name the user in trusted-users; or let root set post-build-hook to what"
+                " `piste cache hook` prints, and watch without a command.",
             )
 
 
