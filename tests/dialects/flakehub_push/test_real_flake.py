@@ -90,6 +90,11 @@ def test_a_host_fetches_what_was_published_once_nix_has_pushed_it(
     host = someone(acme, tmp_path / "host")
     reference = f"{acme.organization}/{acme.project}/1#{ATTRIBUTE}"
     assert host.succeed("resolve", reference).stdout.strip() == path
+    # As `fh` asks for it.
+    place = f"/f/{acme.organization}/{acme.project}/=v1.0.0/output/{ATTRIBUTE}?include_token=true"
+    answer = acme.ask("GET", place)
+    assert (answer.status, answer.json()["store_path"]) == (200, path)
+    assert answer.json()["token"]
     host.succeed("fetch", reference, str(tmp_path / "link"))
     assert content(host, path).startswith("one ")
 

@@ -328,6 +328,21 @@ def test_gotcha_31_labels_come_in_any_order_and_are_kept_in_one(acme: Acme) -> N
     assert release(acme, "1")["labels"] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    "text", ["👩\u200d💻 tools", "für\u00a0alle", "two\nlines\tand a tab", "ひとつ\u3000ふたつ", "", None]
+)
+def test_a_description_in_any_script_is_kept(acme: Acme, text: str | None) -> None:
+    pusher(acme, description=text).run()
+    assert release(acme, "1")["description"] == (text or None)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\u202eb", "\x00", "x\u2028y", "x" * 4097])
+def test_a_description_that_would_not_be_shown_as_it_is_is_refused(acme: Acme, text: str) -> None:
+    refused = pusher(acme, description=text).stage()
+    assert refused.status == 400
+    assert "description" in refused.json()
+
+
 def test_the_whole_body_is_kept_to_the_letter(acme: Acme) -> None:
     push = pusher(acme)
     body = json.dumps(metadata(push.name, something={"new": [1, 2.50]}), indent=2).encode()

@@ -3,6 +3,7 @@ anybody.
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ READY: Final = frozenset({VERIFIED, PRESENT, PINNED})
 _STAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Letters of any script, as FlakeHub's own client lets them pass; one of them or a digit has to be there.
 _LABEL: Final = re.compile(r"(?=[.-]*[^\W_])[\w.-]{1,50}")
+_UNREADABLE: Final = re.compile(r"C[cson]|Z[lp]")
+_TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _REVISION: Final = re.compile(r"[0-9a-f]{40}")
 SYSTEM: Final = re.compile(r"[a-z0-9_]{1,32}-[a-z0-9_-]{1,32}")
 
@@ -99,7 +102,8 @@ def check_metadata(metadata: Metadata) -> None:
     long = {"description": 4096, "license": 256, "repository": 2048, "subdirectory": 1024}
     for name, limit in long.items():
         text = getattr(metadata, name)
-        if text is not None and (len(text) > limit or not text.replace("\n", " ").isprintable()):
+        readable = is_readable if name == "description" else str.isprintable
+        if text is not None and (len(text) > limit or not readable(text)):
             raise HubError(
                 "bad-request", f"The {name} is longer than {limit} characters or has control characters."
             )
@@ -122,6 +126,15 @@ def check_metadata(metadata: Metadata) -> None:
         raise HubError(
             "bad-request", f"Labels are at most {MAX_LABELS} words of letters, digits, dots and dashes."
         )
+
+
+def is_readable(text: str) -> bool:
+    """Whether a text may be shown as it is: no control characters but line feeds and tabs, and nothing that
+    turns the direction of writing. What joins the parts of an emoji, and spaces of any script, are fine.
+    """
+    return not any(
+        _UNREADABLE.fullmatch(unicodedata.category(c)) or c in _TURNING for c in text if c not in "\n\t"
+    )
 
 
 def checked_path(declared: DeclaredPath) -> PathInfo:
