@@ -194,3 +194,23 @@ def test_a_login_that_can_not_be_written_leaves_the_one_before(release: Release,
     assert (host.folder / "after").read_bytes() == before
     with client_of(tenant.hub, tenant.token) as client:
         assert client.status().logged_in
+
+
+def test_tokens_that_can_not_be_written_are_no_tokens_any_more(release: Release, tmp_path: Path) -> None:
+    tenant = release.tenant
+    admin = Person(tmp_path / "admin", hub=tenant.hub.url, token=tenant.hub.admin)
+    lines = "".join(f"host-{number},{ATTRIBUTE}\n" for number in range(40))
+    (admin.folder / "hosts.csv").write_text(f"description,attribute\n{lines}")
+    folder = admin.folder / "tokens"
+    inside = (
+        f"piste token create --kind resolve-only --org {tenant.organization} --project {tenant.name}"
+        f" --requirement 1 --from {admin.folder}/hosts.csv --output-dir {folder};"
+        f" echo $? > {admin.folder}/code; ls {folder} > {admin.folder}/left"
+    )
+    done = admin.run(*within(folder, "1m,nr_inodes=20"), "sh", "-c", inside)
+    assert (admin.folder / "code").read_text().strip() == "1", done.stderr
+    assert "They were revoked again" in done.stderr and "piste_resolve_" not in done.stdout
+    assert (admin.folder / "left").read_text() == ""
+    rows = tenant.hub.as_admin("GET", f"/api/v1/organizations/{tenant.organization}/tokens")
+    made = [row for row in rows if row["description"].startswith("host-")]
+    assert len(made) == 40 and all(row["revoked_at"] for row in made)
