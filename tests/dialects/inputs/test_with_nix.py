@@ -175,3 +175,16 @@ def test_gotcha_22_operators_arrive_however_nix_encodes_them(
     who = person(library, tmp_path / "one", version)
     found = json.loads(check(who.run("nix", "flake", "metadata", "--json", library.input_url(requirement))))
     assert found["revCount"] == 1
+
+
+def test_gotcha_28_an_old_nix_takes_the_form_with_the_suffix(library: Library, tmp_path: Path) -> None:
+    """2.8 knows nothing of locks by `Link`: it locks the hash of what it got at the address itself."""
+    who = person(library, tmp_path / "one", "bookworm")
+    folder = consumer(who, library.input_url("0.1.tar.gz"))
+    check(who.run("nix", "flake", "lock", f"path:{folder}"))
+    found = locked(folder)
+    assert found["url"] == library.input_url("0.1.tar.gz")
+    shown = json.loads(check(who.run("nix", "flake", "metadata", "--json", library.input_url("0.1.tar.gz"))))
+    assert shown["locked"]["narHash"] == found["narHash"]
+    of_git = json.loads(check(who.run("nix", "flake", "metadata", "--json", f"git+file://{library.folder}")))
+    assert of_git["locked"]["narHash"] == found["narHash"]

@@ -57,7 +57,7 @@ def random_member(name: str = "app") -> Member:
     return member(name, os.urandom(8), os.urandom(2000))
 
 
-def test_item_content_types_and_head_of_every_resource(acme: Acme) -> None:
+def test_row_20_and_item_content_types_and_head_of_every_resource(acme: Acme) -> None:
     path = random_member()
     acme.publish("1.0.0", [path])
     log = f"log/{path.path.hash_part}-app.drv"
