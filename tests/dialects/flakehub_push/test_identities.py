@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.flakehub_push.pusher import Pusher
+from tests.dialects.attic.exchanges import Client, cache_of
+from tests.dialects.flakehub_push.pusher import Pusher, inventory, leaf
 from tests.hub.postgres import Postgres
 from tests.hub.process import Hub, wait_for
-from tests.hub.publishing import Acme
+from tests.hub.publishing import Acme, chain
 from tests.identities.conftest import CLAIMS
 from tests.identities.openid import Certificate, Provider
 
@@ -97,6 +98,23 @@ def test_gotcha_30_an_identity_that_expires_during_the_upload_still_publishes_it
     wait_for(lambda: push.status().status == 401)
     assert push.stage(digest=push.digest).status == 401
     assert push.publish().status == 200
+
+
+def test_paths_of_another_project_count_as_far_as_the_rules_of_the_identity_reach(
+    acme: Acme, provider: Provider
+) -> None:
+    for project in ("near", "far"):
+        acme.add_project(project)
+    for project in ("web", "near"):
+        trust(acme, provider, project)
+    for version, project, status in (("1.0.0", "near", 200), ("2.0.0", "far", 404)):
+        closure = chain(project, 2, acme.organization.encode())
+        cache = cache_of(acme.hub, acme.member, f"{acme.organization}/{project}")
+        Client(acme.hub, cache, acme.member).push(closure)
+        push = pusher(acme, provider.mint(), version=version)
+        push.said = {"outputs": inventory({"nixosConfigurations": {"web": leaf(str(closure[-1].path))}})}
+        push.run()
+        assert acme.resolve(f"={version}").status == status
 
 
 def test_the_audit_log_names_the_identity_for_each_step(acme: Acme, provider: Provider) -> None:
