@@ -45,6 +45,19 @@ def test_wrong_credentials_are_refused_with_the_time_to_come_back(make_hub: Call
     assert hub.request("GET", "/api/v1/status", token=good).status == 200
 
 
+def test_wrong_upload_addresses_are_held_up_like_wrong_credentials(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(*FEW)
+
+    def put() -> int:
+        answer = hub.request("PUT", "/upload-address/wrong", body=b"")
+        assert answer.headers["x-request-id"]
+        return answer.status
+
+    statuses = [put() for _ in range(30)]
+    assert set(statuses) == {401, 429}
+    assert statuses.count(401) <= 2 * 8  # a minute may begin in between
+
+
 def test_a_cache_goes_on_to_say_missing_where_nix_would_stop(make_hub: Callable[..., Hub]) -> None:
     hub = make_hub(*FEW)
     statuses = [

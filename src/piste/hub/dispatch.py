@@ -119,9 +119,7 @@ class Dispatch:
         except ClientDisconnect:
             raise
         except Exception as error:
-            problem = _as_problem(error, trail)
-        if problem.status == 401 and asked.route is not None and asked.route.own_credential:
-            self._services.limits.count_failure(trail.address)
+            problem = self._counted(_as_problem(error, trail), asked, trail)
         self._record(trail, asked.actor, problem)
         if asked.is_look_up:
             problem = _as_nix_goes_on(problem, header(scope["headers"], b"user-agent") or b"")
@@ -184,6 +182,16 @@ class Dispatch:
             left = min(left, (trail.expires_at - self._services.clock()) / SECOND)
         route = trail.action.partition(" ")[2]
         return Keep(time.monotonic() + left, route, trail.token, trail.address)
+
+    def _counted(self, problem: HubError, asked: "_Asked", trail: Trail) -> HubError:
+        """A wrong credential that a handler reads itself counts like any other. What is answered."""
+        if problem.status != 401 or asked.route is None or not asked.route.own_credential:
+            return problem
+        try:
+            self._services.limits.count_failure(trail.address)
+        except HubError as too_many:
+            return too_many
+        return problem
 
     def _record(self, trail: Trail, actor: Actor | None, problem: HubError) -> None:
         """Refused uses go to the audit log, also those that are answered like what is missing."""
