@@ -325,6 +325,9 @@ def _decide(
     services: Services, actor: Actor, permission: Permission, resource: Resource, parameters: dict[str, str]
 ) -> None:
     services.guard.require(actor, permission, resource)
+    # Where the project is to be made; before anything is read, so that one that is there answers the same.
+    if isinstance(resource, Organization) and "project" in parameters:
+        services.guard.check_create(actor, resource, parameters["project"])
     # A credential that is bound to one output is held to it before any handler looks for a release.
     if permission is Permission.OUTPUT_RESOLVE and actor.binding is not None:
         services.guard.check_resolve(

@@ -15,6 +15,7 @@ from tests.hub.process import Hub, wait_for
 from tests.hub.publishing import Acme, chain
 from tests.identities.conftest import CLAIMS
 from tests.identities.openid import Certificate, Provider
+from tests.identities.test_exchange import exchange
 
 SUBJECT = str(CLAIMS["sub"])
 
@@ -68,6 +69,20 @@ def test_one_identity_makes_the_project_that_a_rule_waits_for_and_no_other(
     assert [each["version"] for each in acme.ask("GET", place).json()] == ["1.0.0"]
     assert pusher(acme, provider.mint(), "newer").stage().status == 404
     assert pusher(acme, provider.mint(), "web").stage().status == 404
+
+
+def test_trust_that_waits_does_not_tell_which_other_projects_there_are(
+    acme: Acme, provider: Provider
+) -> None:
+    trust(acme, provider, "new")
+    acme.add_project("vault", "private")
+    identity = provider.mint()
+    session = exchange(acme, provider.mint(), "new").json()["token"]
+    for token in (identity, session):
+        for body in (None, b"{"):
+            there, absent = (pusher(acme, token, name).stage(body=body) for name in ("vault", "nothing"))
+            assert there.status == absent.status == 404
+            assert there.body == absent.body
 
 
 def test_an_identity_that_no_rule_agrees_with_is_told_so(acme: Acme, provider: Provider) -> None:

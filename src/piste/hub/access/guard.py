@@ -44,20 +44,12 @@ class Guard:
 
     def check_create(self, actor: Actor, organization: Organization, project: str) -> None:
         """Before a project is made: a session makes the one that it publishes to, and an identity one that
-        rules wait for; no other."""
+        rules wait for. Any other answers like one that is there and may not be seen."""
         trusted = actor.trusted
         if trusted is not None and (organization.id, project.lower()) not in trusted.pending:
-            raise HubError(
-                "forbidden",
-                "No rule waits for a project of this name.",
-                hint="An admin makes the project, or a rule for it with `piste trust add`.",
-            )
+            raise not_found("no rule waits for a project of this name")
         if actor.session is not None and project.lower() != actor.session.project_name.lower():
-            raise HubError(
-                "forbidden",
-                f"This session publishes to the project {actor.session.project_name} alone.",
-                hint="Another project needs a trust rule and a session of its own.",
-            )
+            raise not_found("the session publishes to another project")
 
     def may(self, actor: Actor, permission: Permission, resource: Resource) -> bool:
         return decide(actor, permission, resource).allowed

@@ -93,7 +93,6 @@ async def _stage(
     # Told now: this client brings no signatures later either.
     signers_of(await services.keyring.keys_of(owner), Finish())
     if isinstance(place, Organization):
-        services.guard.check_create(actor, place, name)
         check_name(name)
         check_visibility(staging.opening.visibility or PRIVATE)
         project = new_id(now)
