@@ -43,7 +43,7 @@ def _all_that_take(host: Person, reference: str) -> list[Finished]:
         ("acme/web/2" + WEB, "no-release-matches", "Ranges skip yanked releases"),
         ("acme/web/=1.0.1" + WEB, "no-release-matches", "No release of acme/web matches =1.0.1"),
         ("acme/web/1#nixosConfigurations.wep", "attribute-not-found", f"Did you mean {ATTRIBUTE}"),
-        ("acme/web/1#nixosConfigurations.db.example.org", "attribute-not-found", f"Did you mean {DOTTED}"),
+        ("acme/web/1#nixosConfigurations.db.example.com", "attribute-not-found", f"Did you mean {DOTTED}"),
         (f"acme/web/1#{NOTES[:-1]}", "attribute-not-found", f"Did you mean {NOTES}?"),
         ("acme/web/1#something.quite.different", "attribute-not-found", "piste list outputs acme/web/=1.0.0"),
     ],

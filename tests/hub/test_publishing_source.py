@@ -122,7 +122,7 @@ def test_an_announced_source_is_what_was_announced(tmp_path: Path) -> None:
         ({"s/pipe": entry("s/pipe", tarfile.FIFOTYPE)}, "neither"),
         ({"s/flake.nix": b"x" * (1 << 20) + b"x"}, "larger"),
         ({"s/flake.nix": FLAKE, "s/flake.lock": b"{"}, "JSON"),
-        ({"s/flake.nix": FLAKE, "s/flake.lock": b"[" * 100_000}, "JSON"),
+        ({"s/flake.nix": FLAKE, "s/flake.lock": b"[" * 100_000}, "lock"),
         ({"s/flake.nix": FLAKE, "s/flake.lock": b"[]"}, "lock"),
         ({"s/" + "n" * 256: b"", "s/flake.nix": FLAKE}, "255"),
         ({"s/" + "n/" * 3000 + "x": b"", "s/flake.nix": FLAKE}, "4096"),

@@ -9,7 +9,7 @@ A host believes the manifest because it is rebuilt here and has the digest that 
 it believes nothing else of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -196,18 +196,16 @@ def pack_paths(hash_parts: Iterable[str]) -> bytes:
     return bytes(packed)
 
 
-def unpack_paths(packed: bytes) -> set[int]:
+def unpack_paths(packed: bytes) -> Iterator[int]:
     """The numbers that `short_hash` gives. Bytes that mean nothing give numbers that match nothing."""
-    numbers: set[int] = set()
     last = step = shift = 0
     for byte in packed:
         step |= (byte & 127) << shift
         shift += 7
         if byte < 128 or shift > 32:
             last += step
-            numbers.add(last)
+            yield last
             step = shift = 0
-    return numbers
 
 
 def short_hash(hash_part: str) -> int:

@@ -149,7 +149,7 @@ def test_places_are_the_same_again(places: list[int]) -> None:
 @given(st.sets(st.binary(min_size=20, max_size=20)))
 def test_a_list_of_a_store_s_paths_is_the_same_again(digests: set[bytes]) -> None:
     parts = [base32.encode(digest) for digest in digests]
-    assert unpack_paths(pack_paths(parts)) == {short_hash(part) for part in parts}
+    assert set(unpack_paths(pack_paths(parts))) == {short_hash(part) for part in parts}
 
 
 def test_a_list_of_ten_thousand_paths_takes_thirty_kilobytes() -> None:

@@ -91,7 +91,7 @@ def parse_description(data: bytes) -> NarDescription:
     """HubError says what is wrong with it."""
     try:
         return msgspec.json.decode(data, type=NarDescription)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HubError("bad-request", f"What is said of the NAR can't be read: {error}.") from error
 
 

@@ -24,7 +24,7 @@ from piste.hub.attic.messages import (
 from piste.hub.cache import queries
 from piste.hub.cache.pushing import take_path
 from piste.hub.errors import HubError
-from piste.hub.http import json_response, read_json, stream_body
+from piste.hub.http import holding, json_response, read_json, stream_body
 from piste.hub.naming import named_project
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
@@ -129,15 +129,18 @@ async def _description(exchange: Exchange) -> tuple[bytes, AsyncIterator[bytes]]
         return headers[INFO_HEADER].encode("latin-1"), stream_body(exchange)
     if not preamble.isascii() or not preamble.isdigit() or not 0 < int(preamble[:20]) <= INFO_LIMIT:
         raise HubError("bad-request", f"A description of {preamble[:50]!r} bytes is none.")
-    return await _split(stream_body(exchange), int(preamble))
+    return await _split(exchange, int(preamble))
 
 
-async def _split(body: AsyncIterator[bytes], size: int) -> tuple[bytes, AsyncIterator[bytes]]:
+async def _split(exchange: Exchange, size: int) -> tuple[bytes, AsyncIterator[bytes]]:
+    body = stream_body(exchange)
     head = bytearray()
-    async for piece in body:
-        head += piece
-        if len(head) >= size:
-            break
+    with holding(exchange.actor) as held:
+        async for piece in body:
+            held.add(len(piece))
+            head += piece
+            if len(head) >= size:
+                break
     if len(head) < size:
         raise HubError("bad-request", "The body ends within the description of the NAR.")
     return bytes(head[:size]), _chained(bytes(head[size:]), body)

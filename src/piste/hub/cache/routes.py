@@ -17,7 +17,7 @@ from piste.hub.cache.recompress import recompressed
 from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
 from piste.hub.cache.sending import immutable, send_json, send_object
 from piste.hub.errors import HubError, not_found
-from piste.hub.http import json_response, stream_body
+from piste.hub.http import json_response, stream_body, whole_body
 from piste.hub.registry.outputs import manifest_key, packed_manifest_key
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
@@ -228,7 +228,7 @@ class _Writer:
         return Response(status_code=201)
 
     async def narinfo(self, exchange: Exchange) -> Response:
-        data = b"".join([piece async for piece in stream_body(exchange)])
+        data = await whole_body(exchange)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:

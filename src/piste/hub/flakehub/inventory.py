@@ -14,7 +14,7 @@ from piste.wire.publication import DeclaredOutput
 
 _STORE: Final = "/nix/store/"
 _DEPTH: Final = 32  # names in an attribute path
-_NAMES: Final = 200_000  # places in a tree, store path or not
+_NAMES: Final = 50_000  # places in a tree, store path or not
 
 
 class InventoryError(ValueError):

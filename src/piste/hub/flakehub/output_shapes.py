@@ -55,15 +55,19 @@ def output_groups(outputs: Sequence[Output], document: str | None) -> dict[str, 
     inventory = msgspec.json.decode(document, type=_Document).outputs if document is not None else None
     shown = {each: _recorded(each, output) for each, output in _by_path(outputs)}
     shown |= {path: _described(path, leaf) for path, leaf in leaves(inventory)}
-    groups: dict[str, Any] = {}
+    by_kind: dict[str, dict[str | None, list[_Shown]]] = {}
     for path in sorted(shown):
         one = shown[path]
-        kind = groups.setdefault(
-            path[0], {"name": path[0], "doc": _doc_of(inventory, path[0]), "outputs": []}
-        )
         platform = one.for_systems[0] if len(one.for_systems) == 1 else None
-        _of_platform(kind["outputs"], platform).append(one)
-    return groups
+        by_kind.setdefault(path[0], {}).setdefault(platform, []).append(one)
+    return {
+        kind: {
+            "name": kind,
+            "doc": _doc_of(inventory, kind),
+            "outputs": [{"platform": platform, "outputs": found} for platform, found in by_platform.items()],
+        }
+        for kind, by_platform in by_kind.items()
+    }
 
 
 def _grow(tree: dict[str, Any], names: list[str], leaf: str) -> None:
@@ -107,16 +111,6 @@ def _doc_of(inventory: Any, kind: str) -> str | None:
         return _text(docs[kind])
     item = trees.get(kind) if isinstance(trees, Mapping) else None
     return _text(item.get("doc")) if isinstance(item, Mapping) else None
-
-
-def _of_platform(found: list[dict[str, Any]], platform: str | None) -> list[_Shown]:
-    for each in found:
-        if each["platform"] == platform:
-            shown: list[_Shown] = each["outputs"]
-            return shown
-    shown = []
-    found.append({"platform": platform, "outputs": shown})
-    return shown
 
 
 def _text(value: object) -> str | None:

@@ -12,12 +12,12 @@ from urllib.parse import unquote
 import msgspec
 from starlette.responses import Response
 
-from piste.hub.access.records import Kind, Organization, Permission, Project
+from piste.hub.access.records import Actor, Kind, Organization, Permission, Project
 from piste.hub.access.status import status_of
 from piste.hub.errors import HubError
 from piste.hub.flakehub.errors import format_push_error
 from piste.hub.flakehub.release_metadata import opening, parse_metadata
-from piste.hub.http import json_response, stream_body
+from piste.hub.http import json_response, stream_body, whole_body
 from piste.hub.publish import finishing, staging, uploading
 from piste.hub.publish.opening import find_to_finish
 from piste.hub.publish.records import Announced
@@ -28,7 +28,7 @@ from piste.hub.services import Services
 from piste.wire.publication import Finish, Unsigned
 
 # A large flake has some thousand outputs, of some 300 bytes each.
-METADATA_LIMIT: Final = 16 << 20
+METADATA_LIMIT: Final = 8 << 20
 _STAGE: Final = "/upload/{org}/{project}/{version}/{length}/{tail*}"
 _PUT: Final = "/upload-address/{address}"
 
@@ -82,16 +82,11 @@ class _Pushing:
     async def stage(self, exchange: Exchange) -> Response:
         services, actor, asked = self._services, exchange.actor, exchange.parameters
         announced = Announced(parse_length(asked["length"]), parse_digest(exchange.tail))
-        body = b"".join([piece async for piece in stream_body(exchange)])
-        message, declared, text = await services.workers.run(parse_metadata, body)
-        issuer = actor.trusted.issuer if actor.trusted is not None else None
-        wanted = staging.Staging(
-            opening=opening(message, asked["version"], issuer, actor.name),
-            outputs=await services.workers.run(checked_outputs, declared),
-            source=announced,
-            document=text,
-        )
-        staged = await staging.stage(services, actor, _place(exchange), asked["project"], wanted)
+        place = _place(exchange)
+        async with services.workers.place(place.organization if isinstance(place, Project) else place.id):
+            body = await whole_body(exchange)
+            wanted = await services.workers.run(_staging, body, announced, asked["version"], actor)
+            staged = await staging.stage(services, actor, place, asked["project"], wanted)
         # The address is a secret: nobody on the way is to keep it.
         url = services.settings.public_url + _PUT.format(address=staged.address)
         return json_response(Staged(url, staged.publication), headers={"Cache-Control": "no-store"})
@@ -117,6 +112,18 @@ class _Pushing:
         if isinstance(answer, Unsigned):
             raise HubError("signing-key-missing", "This release needs the signatures of its publisher.")
         return json_response(answer)
+
+
+def _staging(body: bytes, announced: Announced, version: str, actor: Actor) -> staging.Staging:
+    """What the body says, and no more of it: taken apart it is many times as large."""
+    message, declared, text = parse_metadata(body)
+    issuer = actor.trusted.issuer if actor.trusted is not None else None
+    return staging.Staging(
+        opening=opening(message, version, issuer, actor.name),
+        outputs=checked_outputs(declared),
+        source=announced,
+        document=text,
+    )
 
 
 def _place(exchange: Exchange) -> Project | Organization:

@@ -23,6 +23,9 @@ _GITHUB_ISSUER: Final = "https://token.actions.githubusercontent.com"
 _FORGEJO_SUFFIX: Final = "/api/actions"
 _LABEL_LETTER: Final = re.compile(r"[^\W_]")
 _LABELS: Final = 25
+# Commas and brackets: each may stand for a value, which takes up to 200 bytes once it is taken apart. The
+# 10,000 outputs that a release may have are some 100,000.
+_VALUES: Final = 250_000
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -45,6 +48,8 @@ def parse_metadata(data: bytes) -> tuple[ReleaseMetadata, list[DeclaredOutput], 
     """The message, the outputs that it names, and the whole text. CPU work for a large flake: call it in a
     thread.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > _VALUES:
+        raise HubError("bad-request", "The metadata of the release are larger than any flake's.")
     try:
         message = msgspec.json.decode(data, type=ReleaseMetadata)
         text = data.decode()  # fields that are skipped above may hold anything

@@ -114,9 +114,11 @@ def _numbers(text: str) -> list[int]:
 def _missing(manifest: Manifest, held: Sequence[Manifest], paths: bytes | None) -> list[int]:
     """Places of the paths that a host with these releases and these paths probably lacks, in import order."""
     there = {entry.path for one in held for entry in one.paths}
-    short = unpack_paths(paths) if paths is not None else set()
+    # Of what the host names only what the manifest has is kept: it may name a million.
+    wanted = {short_hash(entry.path) for entry in manifest.paths}
+    short = wanted.intersection(unpack_paths(paths)) if paths is not None else set[int]()
     return [
         place
         for place, entry in enumerate(manifest.paths)
-        if entry.path not in there and not (short and short_hash(entry.path) in short)
+        if entry.path not in there and short_hash(entry.path) not in short
     ]

@@ -129,5 +129,5 @@ def declaration_from(data: bytes) -> Declaration:
     """Read a declaration; in a thread, since it may be large."""
     try:
         return msgspec.json.decode(data, type=Declaration)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HubError("bad-request", f"The declaration can't be read: {error}.") from error

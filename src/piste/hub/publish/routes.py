@@ -6,7 +6,7 @@ from typing import Final
 from starlette.responses import Response
 
 from piste.hub.access.records import Permission
-from piste.hub.http import json_response, read_json, stream_body
+from piste.hub.http import json_response, read_json, stream_body, whole_body
 from piste.hub.publish import declaring, finishing, gathering, opening, parts, rules, uploading
 from piste.hub.publish.receiving import nars_of
 from piste.hub.publish.records import PublicationRow
@@ -68,7 +68,7 @@ class _Publishing:
         row = await self._open_row(exchange)
         services, project = self._services, exchange.project
         async with services.workers.place(project.organization):
-            data = b"".join([piece async for piece in stream_body(exchange)])
+            data = await whole_body(exchange)
             # Taken apart it takes five times as much memory: one after another.
             async with self._declaring:
                 declaration = await services.workers.run(declaring.declaration_from, data)

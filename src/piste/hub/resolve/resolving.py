@@ -43,10 +43,10 @@ async def _output(
     output = await queries.output(services.database, release.id, attribute)
     if output is None:
         recorded = await queries.outputs(services.database, release.id)
-        output = rules.spelt_loosely(attribute, recorded)
+        output = await services.workers.run(rules.spelt_loosely, attribute, recorded)
         if output is None:
             others = [] if actor.kind is Kind.RESOLVE_ONLY else [row.attribute for row in recorded]
-            raise rules.attribute_not_found(attribute, shown, others)
+            raise await services.workers.run(rules.attribute_not_found, attribute, shown, others)
     try:
         available = await ensure_available(services, project, release, output)
     except ClosureError as error:

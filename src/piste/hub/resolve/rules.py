@@ -1,7 +1,7 @@
 """What an attribute path that a release doesn't have may have meant. Pure."""
 
-import difflib
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from piste.hub.errors import HubError
@@ -9,6 +9,10 @@ from piste.hub.registry.records import OutputRow
 from piste.nix.flake_ref import FlakeRefError, format_attribute_path, parse_attribute_path
 
 NEAR: Final = 5
+# Anybody can mistype, as often as he likes: longer names are not compared, nor more of them.
+_LONG: Final = 200
+_COMPARED: Final = 2000
+_ALIKE: Final = 0.5  # 1: the same pairs of letters; 0: none in common
 
 
 def parse_attribute(text: str) -> str:
@@ -23,7 +27,7 @@ def spelt_loosely(attribute: str, recorded: Sequence[OutputRow]) -> OutputRow | 
     """The one output whose names, joined by dots, read like this: `x.a.b` for `x."a.b"`. Other clients know
     no quotes."""
     wanted = ".".join(parse_attribute_path(attribute))
-    found = [row for row in recorded if ".".join(parse_attribute_path(row.attribute)) == wanted]
+    found = [row for row in recorded if _joined(row.attribute) == wanted]
     return found[0] if len(found) == 1 else None
 
 
@@ -40,10 +44,29 @@ def attribute_not_found(attribute: str, reference: str, others: Sequence[str]) -
 
 
 def near(attribute: str, others: Sequence[str]) -> list[str]:
-    """The attribute paths that are spelt most alike."""
-    by_lower = {other.lower(): other for other in others}
-    found = difflib.get_close_matches(attribute.lower(), by_lower, n=NEAR, cutoff=0.5)
-    return [by_lower[one] for one in found]
+    """The attribute paths that are spelt most alike: that share most pairs of letters, which is soon counted
+    whatever the names are."""
+    if len(attribute) > _LONG:
+        return []
+    wanted = _pairs(attribute)
+    compared = islice((other for other in others if len(other) <= _LONG), _COMPARED)
+    alike = [(_likeness(wanted, _pairs(other)), other) for other in compared]
+    found = sorted((-likeness, other) for likeness, other in alike if likeness >= _ALIKE)
+    return [other for _, other in found[:NEAR]]
+
+
+def _joined(attribute: str) -> str:
+    """Without the quotes; few attribute paths have any."""
+    return ".".join(parse_attribute_path(attribute)) if '"' in attribute else attribute
+
+
+def _pairs(text: str) -> set[str]:
+    lower = text.lower()
+    return {lower[place : place + 2] for place in range(len(lower))}
+
+
+def _likeness(one: set[str], other: set[str]) -> float:
+    return 2 * len(one & other) / (len(one) + len(other))
 
 
 def not_available(attribute: str, reference: str, missing: int) -> HubError:
