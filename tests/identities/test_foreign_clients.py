@@ -185,6 +185,7 @@ def test_the_audit_log_names_issuer_and_subject(acme: Acme, provider: Provider) 
     trust(acme, provider)
     openings(acme, provider.mint())
     acme.hub.request("PATCH", acme.base, token=provider.mint(), json={"visibility": "public"})
+    acme.hub.request("GET", "/api/v1/projects", token=provider.mint())
     place = f"/api/v1/organizations/{acme.organization}/audit"
 
     def entries() -> list[dict[str, Any]]:
@@ -192,10 +193,10 @@ def test_the_audit_log_names_issuer_and_subject(acme: Acme, provider: Provider) 
         found = [json.loads(line) for line in lines]
         return [each for each in found if each["kind"] == "identity"]
 
-    wait_for(lambda: len(entries()) == 2)
+    wait_for(lambda: len(entries()) == 3)
     for entry in entries():
         assert (entry["issuer"], entry["name"]) == (provider.issuer, CLAIMS["sub"])
-    assert [entry["allowed"] for entry in entries()] == [True, False]
+    assert [entry["allowed"] for entry in entries()] == [True, False, False]
 
 
 def test_keys_that_are_rotated_stop_no_run(acme: Acme, provider: Provider) -> None:

@@ -25,7 +25,7 @@ from piste.lib.clock import SECOND, Clock
 # An upload that was opened in time may be finished when its identity has expired: large sources take minutes.
 GRACE: Final = 30 * 60  # seconds
 _KEPT_SECONDS: Final = 60.0
-_MAX_KEPT: Final = 10_000
+_MAX_KEPT: Final = 2000  # of some kilobytes each
 
 _log = structlog.get_logger("piste.hub.identities")
 
@@ -90,9 +90,12 @@ class ForeignIdentities:
 
 
 def _named(identity: Identity, trusted: Trusted) -> Actor:
+    owners = sorted(trusted.organizations)
     return Actor(
         kind=Kind.IDENTITY,
         name=identity.subject,
+        # For the audit log: whose it is when what it asked for belongs to nobody.
+        organization=owners[0] if len(owners) == 1 else None,
         trusted=trusted,
         expires_at=(identity.expires + SKEW) * SECOND,
     )
