@@ -90,4 +90,4 @@ def test_this_delta_makes_these_bytes() -> None:
 def test_a_store_s_paths_become_these_bytes() -> None:
     parts = ["0" * 32, "1" + "0" * 31, "z" * 32, "0" * 6 + "8" + "0" * 25]
     assert pack_paths(parts) == golden("paths-1.bin")
-    assert unpack_paths(golden("paths-1.bin")) == {0, 1, 1 << 27, (1 << 32) - 1}
+    assert set(unpack_paths(golden("paths-1.bin"))) == {0, 1, 1 << 27, (1 << 32) - 1}
