@@ -107,7 +107,7 @@ class Spool:
         self.keep = True
         self._lock = -1
         self._own = folder is None or not self._take(folder)
-        self._folder = Path(tempfile.mkdtemp(prefix="piste-")) if self._own or folder is None else folder
+        self._folder = _passing_folder() if self._own or folder is None else folder
         self._left: list[SpoolFile] = []
 
     def __enter__(self) -> Self:
@@ -173,6 +173,13 @@ class Spool:
                 self._lock = -1
             return False
         return True
+
+
+def _passing_folder() -> Path:
+    """One that ends with the fetch, on a disk where one can be had."""
+    disk = "/var/tmp"  # noqa: S108 - the folder's name is made up
+    chosen = None if "TMPDIR" in os.environ or not os.access(disk, os.W_OK) else disk
+    return Path(tempfile.mkdtemp(prefix="piste-", dir=chosen))
 
 
 def spool_folder(host: Host) -> Path | None:
