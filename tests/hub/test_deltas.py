@@ -130,6 +130,40 @@ def test_deltas_against_another_release_are_made_once_somebody_runs_it(acme: Acm
     all_deltas(acme, "2", old)
 
 
+def test_outputs_in_which_the_same_nar_changed_share_its_delta(acme: Acme) -> None:
+    other = "packages.x86_64-linux.other"
+    acme.add_project("twice")
+    versions = ("1.0.0", "1.1.0")
+    for version in versions:
+        paths = closure(f"{version}.2")
+        filling = acme.open(version, "twice")
+        filling.declare(paths, {ATTRIBUTE: paths[-1], other: paths[-2]})
+        filling.upload_missing(paths)
+        filling.source()
+        assert filling.finish().status == 200
+    place = acme.base.replace("/web", "/twice")
+    keys: list[set[str]] = []
+    for attribute in (ATTRIBUTE, other):
+        base, target = (
+            acme.ask("GET", f"{place}/resolve/={version}/{attribute}").json()["manifest"]
+            for version in versions
+        )
+        tags: set[str] = set()
+
+        def ready(base: str = base, target: str = target, tags: set[str] = tags) -> bool:
+            for number in (0, 1):
+                address = f"/cache/{acme.organization}/twice/{delta_address(target, base, number)}"
+                answer = acme.ask("GET", address)
+                if answer.status == 200:
+                    tags.add(answer.headers["etag"])
+            return len(tags) == 2
+
+        wait_for(ready)
+        keys.append(tags)
+    assert len(keys[0] & keys[1]) == 1
+    assert len(keys[0] | keys[1]) == 3
+
+
 def test_a_base_is_checked_like_the_target_also_when_a_delta_is_fetched(acme: Acme, shared_hub: Hub) -> None:
     old, _ = manifest_of(acme, "=1.1.0")
     older, _ = manifest_of(acme, "=1.0.0")

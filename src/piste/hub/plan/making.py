@@ -25,7 +25,7 @@ from piste.hub.cache.records import StoredPath
 from piste.hub.plan import queries, rules
 from piste.hub.plan.compress import Nar, write_delta
 from piste.hub.plan.manifests import read_manifest
-from piste.hub.plan.records import Asked, DeltaRow, PairRow, delta_key, delta_object
+from piste.hub.plan.records import Asked, DeltaRow, Made, PairRow, delta_key, delta_object
 from piste.hub.services import Services
 from piste.hub.storage.base import LocalFile
 from piste.lib.clock import MINUTE, SECOND
@@ -114,7 +114,9 @@ class _Maker:
             return
         successors = await services.workers.run(rules.successors, manifest, base)
         held = await self._held(manifest, base, successors)
-        rows = [] if known is not None else _rows(manifest, base, successors, held)
+        rows: list[DeltaRow] = []
+        if known is None:
+            rows = await services.workers.run(_rows, asked.project, manifest, base, successors, held)
         pair = PairRow(
             places=_json(runs_of(successors)), bases=_json(runs_of(successors.values())), claimed_at=now
         )
@@ -149,9 +151,24 @@ class _Maker:
         row: DeltaRow,
     ) -> None:
         services = self._services
+        size = await queries.size_of(services.database, self._asked.project, row.object)
+        if size is None or (size and await services.objects.size(delta_key(row.object)) is None):
+            size = await self._compress(manifest, base, successors, held, row)
+        async with services.database.transaction() as connection:
+            await queries.made(connection, self._asked, row.number, size, services.clock())
+
+    async def _compress(
+        self,
+        manifest: Manifest,
+        base: Manifest,
+        successors: dict[int, int],
+        held: dict[str, StoredPath],
+        row: DeltaRow,
+    ) -> int:
+        """The size of the delta, which is kept then; 0 if it is not worth having."""
+        services = self._services
         places = msgspec.json.decode(row.places, type=list[int])
         bases = msgspec.json.decode(row.bases, type=list[int])
-        size = 0
         try:
             async with contextlib.AsyncExitStack() as files:
                 out = _spooled(services, files, ".delta")
@@ -166,16 +183,14 @@ class _Maker:
                 ]
                 new = [await self._nar(manifest.paths[place].path, held, files, []) for place in places]
                 size = await self._in_thread(out, old, new, whole=row.renamed)
-                if size < rules.WORTH * row.file_size:
-                    await services.objects.put_file(delta_key(delta_object(self._asked, row.number)), out)
-                else:
-                    size = 0
+                if size >= rules.WORTH * row.file_size:
+                    return 0
+                await services.objects.put_file(delta_key(row.object), out)
+                return size
         except (OSError, KeyError, DeltaError, DecompressError) as error:
             # A NAR is gone, or is not what it was. It is no use to try again.
-            size = 0
             _log.warning("delta-failed", error=type(error).__name__, target=self._asked.target)
-        async with services.database.transaction() as connection:
-            await queries.made(connection, self._asked, row.number, size, services.clock())
+            return 0
 
     async def _in_thread(self, out: Path, old: Sequence[Nar], new: Sequence[Nar], *, whole: bool) -> int:
         loop = asyncio.get_running_loop()
@@ -204,23 +219,38 @@ class _Maker:
 
 
 def _rows(
-    manifest: Manifest, base: Manifest, successors: dict[int, int], held: dict[str, StoredPath]
+    project: str,
+    manifest: Manifest,
+    base: Manifest,
+    successors: dict[int, int],
+    held: dict[str, StoredPath],
 ) -> list[DeltaRow]:
     candidates = []
     for place, at in successors.items():
         new, old = held.get(manifest.paths[place].path), held.get(base.paths[at].path)
         if new is not None and old is not None:
             candidates.append(rules.Candidate(place, at, new.nar_size, old.nar_size, new.file_size or 0))
-    return [
-        DeltaRow(
-            number=number,
-            places=_json(group.places),
-            bases=_json(group.bases),
-            renamed=group.renamed,
-            file_size=group.file_size,
+    rows = []
+    for number, group in enumerate(rules.groups(candidates)):
+        nars: list[Made] = [
+            (
+                base.paths[at].nar_hash,
+                manifest.paths[place].nar_hash,
+                renames(manifest, base, successors, place, at) if group.renamed else [],
+            )
+            for place, at in zip(group.places, group.bases, strict=True)
+        ]
+        rows.append(
+            DeltaRow(
+                number=number,
+                places=_json(group.places),
+                bases=_json(group.bases),
+                renamed=group.renamed,
+                file_size=group.file_size,
+                object=delta_object(project, nars),
+            )
         )
-        for number, group in enumerate(rules.groups(candidates))
-    ]
+    return rows
 
 
 def _spooled(services: Services, files: contextlib.AsyncExitStack, suffix: str) -> Path:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from piste.hub.db.base import Connection, Database, Row, decode
-from piste.hub.plan.records import Asked, DeltaRow, PairRow, delta_object
+from piste.hub.plan.records import Asked, DeltaRow, PairRow
 
-_DELTA = "SELECT number, places, bases, renamed, file_size, size FROM delta"
+_DELTA = "SELECT number, places, bases, renamed, file_size, object, size FROM delta"
 
 
 async def pair(database: Database, asked: Asked) -> PairRow | None:
@@ -52,7 +52,7 @@ async def add_deltas(connection: Connection, asked: Asked, rows: Sequence[DeltaR
                 row.bases,
                 row.renamed,
                 row.file_size,
-                delta_object(asked, row.number),
+                row.object,
             )
             for row in rows
         ],
@@ -79,6 +79,16 @@ async def delta(database: Database, asked: Asked, number: int) -> DeltaRow | Non
         number,
     )
     return None if row is None else decode(row, DeltaRow)
+
+
+async def size_of(database: Database, project: str, object_: str) -> int | None:
+    """Of a delta that was made for another pair already, 0 where it was not worth having."""
+    row = await database.one(
+        "SELECT size FROM delta WHERE object = $2 AND project = $1 AND size IS NOT NULL LIMIT 1",
+        project,
+        object_,
+    )
+    return None if row is None else row["size"]
 
 
 async def made(connection: Connection, asked: Asked, number: int, size: int, now: int) -> None:

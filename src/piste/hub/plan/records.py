@@ -1,6 +1,7 @@
 """What is remembered of deltas."""
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,6 +14,7 @@ class DeltaRow(msgspec.Struct, frozen=True, kw_only=True):
     bases: str  # JSON array
     renamed: bool
     file_size: int  # of the NARs that it saves
+    object: str  # its name; see `delta_object`
     size: int | None = None  # None: not made yet; 0: not worth having
 
 
@@ -32,10 +34,14 @@ class Asked(msgspec.Struct, frozen=True):
     target: str
 
 
-def delta_object(asked: Asked, number: int) -> str:
-    """The name of a delta's object. No two projects share one, so that none learns of what others have."""
-    text = f"{asked.project} {asked.base} {asked.target} {number}"
-    return hashlib.sha256(text.encode()).hexdigest()
+# Of one NAR of a delta: the hash of the old one, that of the new one, and what is renamed in the old.
+Made = tuple[str, str, list[tuple[bytes, bytes]]]
+
+
+def delta_object(project: str, nars: Sequence[Made]) -> str:
+    """The name of a delta's object: the same for all pairs of manifests in which it is the same. No two
+    projects share one, so that none learns of what others have."""
+    return hashlib.sha256(msgspec.json.encode([project, nars])).hexdigest()
 
 
 def delta_key(name: str) -> str:

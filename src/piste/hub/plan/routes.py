@@ -17,7 +17,7 @@ from piste.hub.http import read_json
 from piste.hub.plan import queries
 from piste.hub.plan.bases import may_build_upon
 from piste.hub.plan.planning import Planner, etag_of
-from piste.hub.plan.records import Asked, delta_key, delta_object
+from piste.hub.plan.records import Asked, delta_key
 from piste.hub.resolve.resolving import resolve
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
@@ -80,12 +80,11 @@ class _Handlers:
             row = await queries.delta(services.database, pair, int(number))
         if row is None or not row.size:
             raise not_found()
-        name = delta_object(pair, row.number)
         return await send_object(
             exchange.request,
             services.objects,
-            delta_key(name),
+            delta_key(row.object),
             media_type="application/octet-stream",
-            etag=name,
+            etag=row.object,
             headers={"Cache-Control": immutable(actor)},
         )
