@@ -20,7 +20,7 @@ from piste.hub.services import Services
 from piste.hub.settings import RateLimits, make_settings
 from piste.nix.hashes import sha256_of
 from tests.hub import matrix
-from tests.running.closures import ATTRIBUTE, Member, member, new_path, publish
+from tests.running.closures import ATTRIBUTE, Member, new_path, publish, tree_nar
 from tests.running.tenants import Tenant
 
 SEGMENTS = {
@@ -32,6 +32,7 @@ SEGMENTS = {
     "person": "ada",
     "key": "acme-1",
 }
+BUILD_ID = "ab" + "c" * 38
 NOTHING = "018f0000-0000-7000-8000-000000000001"  # stands for all that is named by an id
 CHANGING = {b"x-request-id", b"date"}
 
@@ -64,7 +65,8 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def secret(acme: Tenant) -> Member:
-    path = member("plans", "of acme", b"of acme")
+    debug = f"lib/debug/.build-id/{BUILD_ID[:2]}/{BUILD_ID[2:]}.debug"
+    path = Member(new_path("plans", "of acme"), tree_nar({debug: b"of acme"}), ())
     with acme.client() as client:
         publish(client, acme.organization, acme.project, "1.0.0", [path])
     return path
@@ -76,10 +78,11 @@ def pairs(found: Sequence[Route], secret: Member) -> list[tuple[str, str, str]]:
     there = {"org": "acme", "project": "vault", "hash": secret.path.hash_part, "name": "acme+vault"}
     there["file"] = f"{secret.nar_hash.base32}.nar.zst"
     missing = {"org": "nobody", "project": "nothing", "hash": absent, "name": "nobody+nothing"}
+    there["build_id"], missing["build_id"] = BUILD_ID, "0" * 40
     missing["file"] = f"{sha256_of(b'of nobody').base32}.nar.zst"
     made = []
     for route in found:
-        of_paths = "{hash}" in route.pattern or "{file}" in route.pattern
+        of_paths = any(word in route.pattern for word in ("{hash}", "{file}", "{build_id}"))
         if (route.scope is Scope.HUB and not of_paths) or f"{route.method} {route.pattern}" in matrix.NAMED:
             continue
         first, second = (

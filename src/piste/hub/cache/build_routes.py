@@ -13,7 +13,7 @@ from piste.hub.cache import logs, queries, reading, traces
 from piste.hub.cache.records import nar_file
 from piste.hub.cache.rules import NarFile, accepts_zstd
 from piste.hub.errors import HubError, not_found
-from piste.hub.http import json_response, stream_body
+from piste.hub.http import json_response, stream_body, whole_body
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
 from piste.nix.listing import BUILD_ID, debug_member
@@ -89,8 +89,9 @@ class _Builds:
         build_id = exchange.parameters["build_id"].removesuffix(".debug")
         if not BUILD_ID.fullmatch(build_id):
             raise not_found()
-        services = self._services
-        for nar_hash in await queries.nars_with_debug_file(services.database, build_id):
+        services, within = self._services, project.id if project is not None else ""
+        reach = services.guard.reach(exchange.actor)
+        for nar_hash in await queries.nars_with_debug_file(services.database, within, reach, build_id):
             file = NarFile(nar_hash.removeprefix("sha256:"), ".zst")
             holders = await reading.holders_of(services, exchange.actor, project, file)
             if any(path.upstream is None for path in holders):
@@ -108,9 +109,8 @@ class _Builds:
         about = _about(exchange)
         if about is None:
             raise HubError("bad-name", "This names no output of a derivation.")
-        data = b"".join([piece async for piece in stream_body(exchange)])
         try:
-            text = data.decode()
+            text = (await whole_body(exchange)).decode()
         except UnicodeDecodeError as error:
             raise HubError("bad-path-info", "The build trace is not text.") from error
         await traces.take_trace(self._services, exchange.project, about, text)

@@ -201,12 +201,19 @@ async def forget_pushed_nars(connection: Connection, before: int) -> int:
 
 # Of a project ($1), or ('') of all within reach.
 _OF_PROJECT_OR_IN_REACH = """ JOIN project q ON q.id = t.project
-    WHERE (q.id = $1 OR $1 = '' AND (q.visibility = 'public' OR $2 OR q.id = $4
+    WHERE (q.id = $1 OR $1 = '' AND (q.visibility = 'public' OR $2
+        OR q.id IN (SELECT value FROM json_each($4))
         OR q.organization IN (SELECT value FROM json_each($3))))"""
 _TRACE = "SELECT t.project, t.out_path, t.dependents, t.signatures FROM build_trace t"
 _TRACE_FOR_READERS = _TRACE + _OF_PROJECT_OR_IN_REACH + " AND t.drv = $5 AND t.output = $6"
 _LOG = "SELECT t.project, t.object FROM build_log t"
 _LOG_FOR_READERS = _LOG + _OF_PROJECT_OR_IN_REACH + " AND t.drv_name = $5"
+_DEBUG = "SELECT DISTINCT t.nar_hash FROM debug_file d JOIN path_info t ON t.nar_hash = d.nar_hash"
+_DEBUG_FOR_READERS = (
+    _DEBUG
+    + _OF_PROJECT_OR_IN_REACH
+    + " AND d.build_id = $5 AND t.upstream IS NULL ORDER BY t.nar_hash LIMIT 10"
+)
 
 
 async def traces(database: Database, project: str, reach: Reach, drv: str, output: str) -> list[TraceRecord]:
@@ -248,10 +255,10 @@ async def log_objects(database: Database, project: str, reach: Reach, drv_name: 
     return await database.all(_LOG_FOR_READERS, project, *_reach(reach), drv_name)
 
 
-async def nars_with_debug_file(database: Database, build_id: str) -> list[str]:
-    rows = await database.all(
-        "SELECT nar_hash FROM debug_file WHERE build_id = $1 ORDER BY nar_hash", build_id
-    )
+async def nars_with_debug_file(database: Database, project: str, reach: Reach, build_id: str) -> list[str]:
+    """NARs that the hub holds for a project, or ('') for any within reach: what others have is left out
+    here, as the time that it takes to look at each would tell of it."""
+    rows = await database.all(_DEBUG_FOR_READERS, project, *_reach(reach), build_id)
     return [row["nar_hash"] for row in rows]
 
 
