@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import socket
+import sqlite3
 import time
 import tracemalloc
 from contextlib import ExitStack, closing, suppress
@@ -15,9 +16,10 @@ import pytest
 
 from piste.hub.flakehub.output_shapes import output_groups
 from piste.hub.http1.memory import Keep, Memory
+from piste.hub.plan.rules import MOST_BASES
 from piste.hub.resolve.rules import near
 from tests.attacks.answers import publication
-from tests.hub.process import Hub
+from tests.hub.process import Hub, wait_for
 from tests.running.closures import ATTRIBUTE, member, publish
 from tests.running.tenants import Tenant
 
@@ -127,3 +129,29 @@ def test_answers_that_are_kept_for_many_askers_fill_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 60 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_release_has_deltas_against_a_few_others_however_many_are_named(shown: Tenant) -> None:
+    hub, tenant = shown.hub, shown.another_project("often", "public")
+    digests = []
+    for number in range(MOST_BASES + 4):
+        path = member("often", ("often", number), b"%d" % number)
+        with tenant.client() as client:
+            publish(client, tenant.organization, tenant.project, f"1.{number}.0", [path])
+        found = hub.request("GET", f"{tenant.api}/resolve/=1.{number}.0/{ATTRIBUTE}").json()
+        digests.append(found["manifest"])
+
+    def pairs(target: str) -> int:
+        with closing(sqlite3.connect(f"file:{hub.data}/piste.sqlite?mode=ro", uri=True)) as database:
+            counted = database.execute("SELECT count(*) FROM delta_pair WHERE target = ?", [target])
+            return int(counted.fetchone()[0])
+
+    def name(number: int, base: str) -> None:
+        query = f"have={base.removeprefix('sha256:')}"
+        assert hub.request("GET", f"{tenant.api}/plan/=1.{number}.0/{ATTRIBUTE}?{query}").status == 200
+
+    for base in digests[:-1]:
+        name(len(digests) - 1, base)
+    name(0, digests[1])  # they are made one after another: once this is, the others were
+    wait_for(lambda: pairs(digests[0]) == 1, seconds=60)
+    assert pairs(digests[-1]) == MOST_BASES

@@ -108,6 +108,8 @@ class _Maker:
         known = await queries.pair(services.database, asked)
         if known is not None and known.claimed_at >= now - STALE:
             return
+        if known is None and await queries.base_count(services.database, asked) >= rules.MOST_BASES:
+            return
         manifest = await read_manifest(services, asked.target)
         base = await read_manifest(services, asked.base)
         if manifest is None or base is None:

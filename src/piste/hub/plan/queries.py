@@ -19,6 +19,14 @@ async def pair(database: Database, asked: Asked) -> PairRow | None:
     return None if row is None else decode(row, PairRow)
 
 
+async def base_count(database: Database, asked: Asked) -> int:
+    """How many manifests the target has deltas against."""
+    rows = await database.all(
+        "SELECT count(*) AS n FROM delta_pair WHERE project = $1 AND target = $2", asked.project, asked.target
+    )
+    return int(rows[0]["n"])
+
+
 async def claim(connection: Connection, asked: Asked, pair: PairRow, stale: int) -> bool:
     """Whether the pair's deltas are ours to make: nobody has claimed them since `stale`."""
     changed = await connection.run(

@@ -18,6 +18,8 @@ GROUP_COUNT: Final = 1024
 LARGEST: Final = 4 << 30
 # Of the bytes of the files that it saves, a delta may have this much; else the files are fetched.
 WORTH: Final = 0.75
+# How many manifests deltas to one are made against: hosts run a few releases, and anybody may name any.
+MOST_BASES: Final = 16
 # Beyond so many comparisons paths of one name are taken one after another, the smallest first.
 _COMPARISONS: Final = 250_000
 
