@@ -29,6 +29,7 @@ class Origin:
     token_lasts: int = 1 << 30  # requests
     cut_after: dict[str, int] = field(default_factory=dict)  # bytes of the first answer
     ranges: bool = True
+    bundles: bool = True
     asked: list[str] = field(default_factory=list)
     sent: int = 0
     url: str = ""
@@ -63,6 +64,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _data(self, name: str) -> bytes | None:
         if not name.startswith("nars?"):
             return self.origin.files.get(name)
+        if not self.origin.bundles:
+            return None
         places = parse_places(name.partition("=")[2])
         return b"".join(self.origin.files[f"{place}.nar"] for place in places)
 
@@ -206,6 +209,12 @@ def test_a_bundle_that_breaks_off_within_a_nar_goes_on_with_the_rest_of_that_nar
     origin.cut_after["nars?places"] = 250_000
     assert bring(origin, items) == list(origin.files.values())
     assert origin.asked == ["nars?places=0-4@0", "2.nar@50000", "nars?places=3-4@0"]
+
+
+def test_a_hub_that_answers_no_bundles_is_asked_for_one_nar_after_the_other(origin: Origin) -> None:
+    origin.bundles = False
+    items = fill(origin, 50, lambda number: 1000 + number)
+    assert bring(origin, items) == list(origin.files.values())
 
 
 def test_a_server_that_knows_no_ranges_begins_again_and_nothing_comes_twice(origin: Origin) -> None:

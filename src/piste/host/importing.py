@@ -133,8 +133,9 @@ class Importing:
                 yield info, unpack(rebuilt[place].nar(place), "none", info)
             else:
                 yield info, unpack(_joined(take, whole[place]), source.compression, info)
-            self._paths += 1
-            self._tell()
+            with self._counting:
+                self._paths += 1
+                self._tell()
 
     def _count(self, size: int) -> None:
         with self._counting:  # many threads bring them

@@ -17,7 +17,7 @@ from piste.client.download import Downloader, Failure
 from piste.client.hub import unreachable
 from piste.host.bundles import Item, group
 from piste.host.spool import ROOM, Left, Spool, SpoolFile
-from piste.lib.errors import AccessError
+from piste.lib.errors import AccessError, PisteError
 from piste.lib.retry import Backoff
 
 CONNECTIONS: Final = 16  # more gain nothing on a fast line, and cost the hub
@@ -66,6 +66,7 @@ class Supply:
         self._next = self._used = self._open = self._came = 0
         self._began = self._last = time.monotonic()
         self._asked = -1  # the job that is waited for
+        self._bundled = True
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._files: dict[int, SpoolFile] = {}
@@ -236,10 +237,15 @@ class Supply:
             file.write(piece)
             self._counted(len(piece))
 
-        if at + 1 < len(job) and not behind:
-            rest = job[at:]
-            url = self._bundle([self._items[number].place for number in rest])
-            downloader.receive(url, write, headers=headers, size=offsets[-1] - offsets[at])
+        if at + 1 < len(job) and not behind and self._bundled:
+            url = self._bundle([self._items[number].place for number in job[at:]])
+            try:
+                downloader.receive(url, write, headers=headers, size=offsets[-1] - offsets[at])
+            except PisteError as error:
+                if error.ref not in ("not-found", "bad-answer"):
+                    raise
+                self._bundled = False  # a hub that has none, or a NAR that is told of by its own answer
+                return False
             return True
         size = None if item.size is None else item.size - behind
         downloader.receive(
