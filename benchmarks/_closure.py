@@ -96,12 +96,12 @@ def _info(each: Member) -> PathInfo:
     )
 
 
-def write_flake(person: Person, closure: Closure) -> Path:
+def write_flake(person: Person, closure: Closure, attribute: str = ATTRIBUTE) -> Path:
     """A flake with one output, which is the closure's top and needs no build."""
     folder = person.folder / "flake"
     folder.mkdir()
     (folder / "flake.nix").write_text(
-        f"""{{ outputs = _: {{ {ATTRIBUTE} = {{
+        f"""{{ outputs = _: {{ {attribute} = {{
   type = "derivation"; name = "top"; system = "{system_type()}";
   outPath = builtins.appendContext "{closure.top}" {{ "{closure.top}" = {{ path = true; }}; }};
 }}; }}; }}

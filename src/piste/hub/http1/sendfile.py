@@ -12,7 +12,7 @@ from typing import Final
 
 from piste.lib.files import is_in_memory
 
-CHUNK: Final = 2 << 20  # in one go; other connections have their turn after it
+CHUNK: Final = 1 << 20  # in one go; other connections have their turn after it
 _COLD: Final = 512 << 10
 _NOT_KNOWN: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -29,12 +29,15 @@ async def send_part(out: socket.socket, file: int, start: int, count: int, stall
         try:
             sent = os.sendfile(out.fileno(), file, start, wanted)
         except BlockingIOError:
-            async with asyncio.timeout(stall):
-                await writable(out)
-            continue
+            sent = -1
         if sent == 0:
             raise OSError(errno.EIO, "a file became shorter while it was sent")
-        start += sent
+        start += max(sent, 0)
+        if sent == wanted:
+            await asyncio.sleep(0)  # the turn of others
+        else:
+            async with asyncio.timeout(stall):
+                await writable(out)
 
 
 async def writable(out: socket.socket) -> None:
