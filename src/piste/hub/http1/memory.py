@@ -3,10 +3,11 @@
 An answer counts for exactly the bytes of the request that it was made for, from the same address, and only
 while nothing in the database has changed since; the database is asked for that several times a second, and
 where that is longer ago than a second no answer counts. So it is never older than what the hub promises of a
-revocation.
+revocation. It holds no token, only hashes of the headers that held one.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -43,10 +44,9 @@ class Asker:
     """One client with one set of headers."""
 
     keep: Keep
-    answers: dict[bytes, bytes] = field(
-        default_factory=dict
-    )  # request line up to the version → all after the id
-    count: int = 0
+    # Request line up to the version → route, and all of the answer after its id.
+    answers: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # by route
 
 
 class Memory:
@@ -63,15 +63,17 @@ class Memory:
 
     def find(self, peer: str, line: bytes, headers: bytes) -> bytes | None:
         """The answer to a request: its line up to the version, and all that follows."""
-        asker = self._askers.get((peer, headers))
+        asker = self._askers.get((peer, _digest(headers)))
         if asker is None:
             return None
         now = time.monotonic()
         if now > self._fresh_until or now > asker.keep.until:
             return None
-        answer = asker.answers.get(line)
-        if answer is not None:
-            asker.count += 1
+        found = asker.answers.get(line)
+        if found is None:
+            return None
+        route, answer = found
+        asker.counts[route] = asker.counts.get(route, 0) + 1
         return answer
 
     def keep(
@@ -85,12 +87,13 @@ class Memory:
             size += len(headers)
         if self._bytes + size > _MOST_BYTES or len(self._askers) >= _MOST_ASKERS:
             self.forget()
-        key = (peer, headers)
+        key = (peer, _digest(headers))
         asker = self._askers.get(key)
-        if asker is None or time.monotonic() > asker.keep.until:
-            self._tell(key)
+        if asker is None:
             asker = self._askers[key] = Asker(keep)
-        asker.answers[line] = answer
+        # The credential was found good anew; what was answered before holds as long as nothing has changed.
+        asker.keep = keep
+        asker.answers[line] = (keep.route, answer)
         self._bytes += size
         self._wanted.set()
 
@@ -149,7 +152,7 @@ class Memory:
         now = time.monotonic()
         for key, asker in list(self._askers.items()):
             _tell(asker)
-            if now > asker.keep.until:
+            if now > asker.keep.until + KEPT_SECONDS:
                 del self._askers[key]
         if not self._askers:
             self.forget()
@@ -160,11 +163,15 @@ class Memory:
             _tell(asker)
 
 
+def _digest(headers: bytes) -> bytes:
+    return hashlib.sha256(headers).digest()
+
+
 def _tell(asker: Asker) -> None:
-    if asker.count:
-        keep = asker.keep
+    keep = asker.keep
+    for route, count in asker.counts.items():
         _log.info(
-            "requests", count=asker.count, method="GET", route=keep.route, status=200, token=keep.token,
+            "requests", count=count, method="GET", route=route, status=200, token=keep.token,
             client=keep.client,
         )  # fmt: skip
-        asker.count = 0
+    asker.counts.clear()
