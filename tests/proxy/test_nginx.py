@@ -127,6 +127,13 @@ def test_the_log_has_neither_query_nor_credential_nor_user(behind: Behind) -> No
         assert secret not in log
 
 
+def test_the_log_has_no_address_to_upload_to(behind: Behind) -> None:
+    for target in ("/upload-address/secret1", "/%75pload-address/secret1", "/x/../upload-address/secret1"):
+        get(behind, target, method="PUT")
+    wait_for(lambda: behind.log.read_text().count("PUT /upload-address/...") == 3)
+    assert "secret1" not in behind.log.read_text()
+
+
 def test_the_hub_logs_the_address_of_the_client_and_no_client_can_say_another(behind: Behind) -> None:
     get(behind, "/healthz", X_Request_Id="forged", X_Forwarded_For="203.0.113.9")
 
