@@ -1,14 +1,18 @@
 """The hub's own HTTP/1.1: what comes over a socket, byte by byte, and what goes out."""
 
+import asyncio
 import random
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from piste.hub.http1.memory import Memory
+from piste.hub.http1.server import Server
 from tests.hub.process import Hub, wait_for
 from tests.running.closures import Member, member, publish
 from tests.running.tenants import Tenant, make_tenant
@@ -243,3 +247,33 @@ def test_a_reader_that_goes_away_in_the_middle_is_logged_as_such(sqlite_hub: Hub
 def _noise(size: int) -> bytes:
     """What can't be compressed."""
     return random.Random(size).randbytes(size)
+
+
+def test_a_header_that_would_end_before_its_value_is_not_sent() -> None:
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            return
+        headers = [(b"location", b"/x\r\nset-cookie: a=b")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def answer() -> bytes:
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = listener.getsockname()
+        server = Server(application, listener, Memory())
+        serving = asyncio.create_task(server.serve())
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request("/"))
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+            server.stop()
+            await serving
+
+    assert asyncio.run(answer()) == b""

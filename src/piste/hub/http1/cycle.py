@@ -182,6 +182,8 @@ class Cycle:
         lines = [_STATUS_LINES[status], b"date: ", self.connection.server.date, b"\r\n"]
         declared: int | None = None
         for name, value in start["headers"]:
+            if b"\n" in value or b"\r" in value:
+                raise ValueError("a header would end before its value does")
             lines += (name, b": ", value, b"\r\n")
             if name.lower() == b"content-length":
                 declared = int(value)
