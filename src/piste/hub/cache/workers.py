@@ -41,6 +41,8 @@ class Workers:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bytes")
         self._places = asyncio.Semaphore(PLACES)
+        # Held while a large message is taken apart, which takes five times its size.
+        self.taking_apart = asyncio.Lock()
         self._own: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

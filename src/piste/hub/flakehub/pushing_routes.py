@@ -85,7 +85,8 @@ class _Pushing:
         place = _place(exchange)
         async with services.workers.place(place.organization if isinstance(place, Project) else place.id):
             body = await whole_body(exchange)
-            wanted = await services.workers.run(_staging, body, announced, asked["version"], actor)
+            async with services.workers.taking_apart:
+                wanted = await services.workers.run(_staging, body, announced, asked["version"], actor)
             staged = await staging.stage(services, actor, place, asked["project"], wanted)
         # The address is a secret: nobody on the way is to keep it.
         url = services.settings.public_url + _PUT.format(address=staged.address)

@@ -1,6 +1,5 @@
 """Publishing over HTTP: messages in, messages out. Decides nothing."""
 
-import asyncio
 from typing import Final
 
 from starlette.responses import Response
@@ -45,7 +44,6 @@ def routes(services: Services) -> list[Route]:
 class _Publishing:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._declaring = asyncio.Lock()
 
     async def open(self, exchange: Exchange) -> Response:
         message = await read_json(exchange, OpenPublication)
@@ -69,8 +67,7 @@ class _Publishing:
         services, project = self._services, exchange.project
         async with services.workers.place(project.organization):
             data = await whole_body(exchange)
-            # Taken apart it takes five times as much memory: one after another.
-            async with self._declaring:
+            async with services.workers.taking_apart:
                 declaration = await services.workers.run(declaring.declaration_from, data)
                 answer = await declaring.declare(services, project, exchange.actor, row, declaration)
         return json_response(answer)

@@ -1,6 +1,5 @@
 """Pushes over HTTP: messages in, messages out. Decides nothing."""
 
-import asyncio
 from typing import Final
 
 from starlette.responses import Response
@@ -46,7 +45,6 @@ def routes(services: Services) -> list[Route]:
 class _Pushes:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._declaring = asyncio.Lock()
 
     async def missing(self, exchange: Exchange) -> Response:
         wanted = await read_json(exchange, WantedPaths)
@@ -87,8 +85,7 @@ class _Pushes:
 
     async def _declaration(self, exchange: Exchange) -> Declaration:
         data = await whole_body(exchange)
-        # Taken apart it takes five times as much memory: one after another.
-        async with self._declaring:
+        async with self._services.workers.taking_apart:
             return await self._services.workers.run(declaration_from, data)
 
     async def _row(self, exchange: Exchange) -> PublicationRow:
