@@ -1,9 +1,12 @@
 """One delta of NARs that the hub holds, from files into a file, within bounds of memory.
 
-Runs in a thread of its own, and expands what it needs of the base window by window. Must never hold more than
-that, whatever the sizes are: of NARs in which something is renamed, one at a time.
+Runs in a thread of its own. The base is expanded into a file without a name, and read from there window by
+window: held beside zstd's own copy of the window it would be 24 MiB more. Must never hold a NAR, but for one
+in which something is renamed, which is small.
 """
 
+import os
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,16 +40,22 @@ def write_delta(
     OSError, DecompressError or DeltaError where the files are not what was said."""
     size = 0
     base_size = sum(nar.size for nar in bases)
-    if whole:
-        old: Iterator[bytes] = (rename(b"".join(_plain(nar, stop)), nar.changes) for nar in bases)
-    else:
-        old = (piece for nar in bases for piece in _plain(nar, stop))
-    reading = _Windows(old).read
-    wanted = (piece for nar in targets for piece in _plain(nar, stop))
-    with out.open("wb") as file:
-        for piece in make_delta(reading, base_size, wanted, sum(nar.size for nar in targets)):
-            file.write(piece)
-            size += len(piece)
+    with tempfile.TemporaryFile(dir=out.parent) as spooled:
+        for nar in bases:
+            if whole:
+                spooled.write(rename(b"".join(_plain(nar, stop)), nar.changes))
+            else:
+                spooled.writelines(_plain(nar, stop))
+        spooled.flush()
+
+        def read(start: int, length: int) -> bytes:
+            return os.pread(spooled.fileno(), length, start)
+
+        wanted = (piece for nar in targets for piece in _plain(nar, stop))
+        with out.open("wb") as file:
+            for piece in make_delta(read, base_size, wanted, sum(nar.size for nar in targets)):
+                file.write(piece)
+                size += len(piece)
     return size
 
 
@@ -58,28 +67,3 @@ def _plain(nar: Nar, stop: threading.Event) -> Iterator[bytes]:
                 raise StoppedError
             yield from plain.feed(data)
     plain.finish()
-
-
-class _Windows:
-    """Windows of a stream, each of which begins at or after the one before."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = bytearray()
-        self._start = 0
-
-    def read(self, start: int, length: int) -> memoryview:
-        passed = min(start - self._start, len(self._held))
-        del self._held[:passed]
-        self._start += passed
-        while len(self._held) < start - self._start + length:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._held += piece
-            if self._start < start:
-                passed = min(start - self._start, len(self._held))
-                del self._held[:passed]
-                self._start += passed
-        # Whoever reads copies it at once, and lets go of it before the next window.
-        return memoryview(self._held)[:length]

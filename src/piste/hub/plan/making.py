@@ -32,6 +32,7 @@ from piste.lib.clock import MINUTE, SECOND
 from piste.lib.decompress import DecompressError
 from piste.lib.delta import DeltaError
 from piste.lib.identifiers import new_id
+from piste.lib.memory import give_back
 from piste.wire.deltas import renames
 from piste.wire.manifest import Manifest
 from piste.wire.runs import runs_of
@@ -195,10 +196,15 @@ class _Maker:
             return 0
 
     async def _in_thread(self, out: Path, old: Sequence[Nar], new: Sequence[Nar], *, whole: bool) -> int:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, lambda: write_delta(out, old, new, whole=whole, stop=self._stop)
-        )
+        def work() -> int:
+            # Else what a publication of ten thousand paths left would be added to what this takes.
+            give_back()
+            try:
+                return write_delta(out, old, new, whole=whole, stop=self._stop)
+            finally:
+                give_back()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _nar(
         self,
