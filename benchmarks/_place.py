@@ -62,9 +62,11 @@ class QuietHub(Hub):
         return self
 
     def requests(self) -> int:
-        """How many it has answered."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return sum(json.loads(line).get("event") == "request" for line in lines)
+        """How many it has answered; of those that it answered from memory within the last second maybe
+        not all."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        single: int = sum(line.get("event") == "request" for line in lines)
+        return single + sum(int(line["count"]) for line in lines if line.get("event") == "requests")
 
     def _announced(self, start: int) -> str:
         found = _LISTENING.search(self.log.read_text()[start:])
