@@ -275,3 +275,13 @@ def test_the_audit_log_names_who_staged_for_each_step(acme: Acme) -> None:
     assert {each["project"] for each in steps} == {"web"}
     assert steps[0]["subject"] == "version 1.0.0"
     assert steps[2]["subject"].startswith("version 1.0.0 release ")
+
+
+def test_the_address_of_somebody_who_may_publish_no_longer_takes_nothing(acme: Acme) -> None:
+    push = pusher(acme)
+    push.token = acme.hub.make_member(acme.organization, f"{acme.organization}-leaver")
+    assert push.stage().status == 200
+    place = f"/api/v1/organizations/{acme.organization}/members/{acme.organization}-leaver"
+    acme.hub.as_admin("DELETE", place)
+    assert push.put().status == 401
+    assert acme.ask("POST", f"/publish/{push.uuid}").status == 400  # it has no source

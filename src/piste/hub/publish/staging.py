@@ -156,6 +156,10 @@ async def find_by_address(services: Services, secret: str) -> tuple[Project, Pub
     if current is not None:
         current.by(actor)
         current.to(Permission.PROJECT_PUBLISH, project)
+    if stager.token is not None:
+        holder = await services.authenticator.holder(stager.token)
+        if holder is None or not services.guard.may(holder, Permission.PROJECT_PUBLISH, project):
+            raise upload_address_invalid()
     row = await queries.publication(services.database, project.id, address.publication)
     if row is None:
         raise upload_address_invalid()
