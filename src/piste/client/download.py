@@ -16,7 +16,7 @@ from piste.client.hub import USER_AGENT, answer_error, connect
 from piste.client.proxy import proxy_for
 from piste.lib.errors import PisteError
 
-PIECE: Final = 256 * 1024  # above it memory grows for nothing
+PIECE: Final = 128 * 1024  # above it memory grows for nothing: each thread has one
 _CONNECT: Final = 15.0  # seconds until a connection stands
 _STALL: Final = 30.0  # seconds without a byte until a transfer counts as broken
 _SMALL_ANSWER: Final = 1 << 20

@@ -18,7 +18,7 @@ _PART: Final = 8 << 20  # what one request brings of a large NAR
 _WHOLE: Final = 12 << 20  # up to here a NAR is not worth cutting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are as many as there are paths
 class Item:
     """Bytes that come in one piece: a NAR as it is kept, or a part of it."""
 

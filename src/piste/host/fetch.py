@@ -7,6 +7,7 @@ does not understand), Nix fetches the closure by itself, more slowly, and that i
 import contextlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,7 +15,7 @@ from piste.client.api import HubClient
 from piste.host.importing import Importing, TryPlainlyError
 from piste.host.memory import Memory
 from piste.host.place import Host
-from piste.host.plan import Told, ask, make_plan
+from piste.host.plan import Told, ask, make_plan, plan_plainly
 from piste.host.records import Authorised, Deployment, Fetched, Kind, Plan, Watcher
 from piste.host.resolve import authorise, granted_keys, renewed
 from piste.host.stopwatch import Stopwatch
@@ -81,8 +82,12 @@ class Fetching:
 
     def plan(self, authorised: Authorised) -> Plan:
         """What there is to do."""
+        if (told := self._told) is None:
+            raise ValueError("the hub was not asked")
         with self._seconds.step("plan"):
-            return self._plan(authorised)
+            plan = make_plan(self._hub, self._host, self._memory, told, authorised, self.daemon())
+        self._told = replace(told, answer=None, held=None)  # a large closure's takes megabytes
+        return plan
 
     def plan_if_possible(self, authorised: Authorised) -> Plan | None:
         """The same; None where Nix has to find that out by itself."""
@@ -120,13 +125,6 @@ class Fetching:
             raise ValueError("the daemon was not started")
         return self._starting.result()
 
-    def _plan(self, authorised: Authorised, *, deltas: bool = True) -> Plan:
-        if self._told is None:
-            raise ValueError("the hub was not asked")
-        return make_plan(
-            self._hub, self._host, self._memory, self._told, authorised, self.daemon(), deltas=deltas
-        )
-
     def _restart(self) -> None:
         self._starting = self._pool.submit(Daemon, self._host.store, self._settings)
 
@@ -137,7 +135,7 @@ class Fetching:
         except TryPlainlyError as failure:
             self._watcher.detail(f"{failure} Fetching the rest without it.")
             self._restart()
-            again = self._plan(authorised, deltas=False)
+            again = plan_plainly(plan, self.daemon())
             return importing.received + (self._import(authorised, again) if again.missing else 0)
         self._speed = importing.speed
         return importing.received

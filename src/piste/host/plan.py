@@ -84,10 +84,8 @@ def make_plan(
     told: Told,
     authorised: Authorised,
     daemon: Daemon,
-    *,
-    deltas: bool = True,
 ) -> Plan:
-    """What there is to do, once what the hub told is authorised; with `deltas` if there are any."""
+    """What there is to do, once what the hub told is authorised."""
     token = authorised.resolution.token
     manifest, sources = _manifest(told, memory, authorised)
     missing = _missing(manifest, daemon)
@@ -101,7 +99,7 @@ def make_plan(
         path = manifest.paths[lost[0]].path
         raise PisteError("bad-answer", f"The hub tells nothing of {path}, which is part of the release.")
     sizes = _file_sizes(manifest, sources, told, memory)
-    rebuilding = _rebuilding(told, memory, manifest, sources, missing, daemon) if deltas else Rebuilding()
+    rebuilding = _rebuilding(told, memory, manifest, sources, missing, daemon)
     whole = (place for place in missing if place not in rebuilding.places)
     return Plan(
         manifest,
@@ -113,6 +111,21 @@ def make_plan(
         token,
         sizes,
         rebuilding,
+    )
+
+
+def plan_plainly(plan: Plan, daemon: Daemon) -> Plan:
+    """What is left of a plan that failed in the middle, without deltas."""
+    missing = _missing(plan.manifest, daemon)
+    if any(place not in plan.sources for place in missing):
+        raise PisteError(
+            "path-not-valid", "Paths that were there have been deleted meanwhile.", hint="Try again."
+        )
+    return msgspec.structs.replace(
+        plan,
+        missing=missing,
+        bytes_to_fetch=sum(estimate(plan.manifest, plan.sources, place) for place in missing),
+        rebuilding=Rebuilding(),
     )
 
 

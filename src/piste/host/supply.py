@@ -275,7 +275,8 @@ class _Books:
         self._spent: deque[tuple[int, int | None, SpoolFile]] = deque()
         self._sizes: Counter[int] = Counter()
         for item in items:
-            self._sizes[item.place] += item.estimate
+            if item.part:
+                self._sizes[item.place] += item.estimate
 
     def read(self, number: int, size: int, file: SpoolFile, order: int | None) -> None:
         """An item was read; `order` is the job that ends with it."""
