@@ -1,5 +1,6 @@
 """An update comes as deltas against the release that is there, or whole where one can not be used."""
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,11 +67,14 @@ def update(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Update]:
         hub.close()
 
 
-def _host(update: Update, folder: Path) -> Person:
+def _host(update: Update, folder: Path, speed: float = 1e6) -> Person:
+    """A host that has the first release, and found the line to be of that speed."""
     update.proxy.honest()
     person = Person(folder, hub=update.proxy.url, token=update.tenant.token)
     person.extra = {"PISTE_TRUSTED_PUBLIC_KEYS": str(update.tenant.key)}
     update.fetch(person, "=1.0.0")
+    notes = person.root / "var/cache/piste/releases/notes.json"
+    notes.write_text(json.dumps({**json.loads(notes.read_text()), "speed": speed}))
     update.proxy.asked.clear()
     return person
 
@@ -97,6 +101,15 @@ def test_an_update_takes_a_fraction_of_its_bytes(update: Update, tmp_path: Path)
     assert done["paths_fetched"] == REBUILT + 2
     assert done["bytes_received"] < whole / 50
     assert any("/deltas/" in path for path in update.proxy.asked)
+
+
+def test_on_a_line_that_is_faster_than_making_nars_the_files_are_fetched(
+    update: Update, tmp_path: Path
+) -> None:
+    person = _host(update, tmp_path, speed=1e10)
+    update.fetch(person, "2")
+    update.check(person)
+    assert not any("/deltas/" in path for path in update.proxy.asked)
 
 
 @pytest.mark.parametrize("lie", ["other bytes", "not there"])
