@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from piste.hub.http1.connection import AHEAD
 from piste.hub.http1.memory import Memory
 from piste.hub.http1.server import Server
 from tests.hub.process import Hub, wait_for
@@ -100,6 +101,12 @@ def test_requests_that_are_sent_ahead_are_answered_in_their_order(sqlite_hub: Hu
         < answer.index(b"not-found")
         < answer.rindex(b"ok\n")
     )
+
+
+def test_only_so_many_requests_are_taken_ahead(sqlite_hub: Hub) -> None:
+    ahead = request("/healthz") * (AHEAD * 4)
+    answer = say(sqlite_hub, ahead)
+    assert 1 <= answer.count(b"HTTP/1.1 200 ") <= AHEAD + 1
 
 
 def test_a_request_may_arrive_a_few_bytes_at_a_time(sqlite_hub: Hub) -> None:
@@ -220,7 +227,7 @@ def test_a_slow_reader_gets_all_of_a_file_and_the_hub_answers_others_meanwhile(s
     path = f"{tenant.cache_path}/nar/{noise.nar_hash.base32}.nar.zst"
     expected = sqlite_hub.request("GET", path).body
     with talking(sqlite_hub) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.sendall(request(path, last=True))
         found = connection.recv(4096)
         assert sqlite_hub.request("GET", "/healthz").status == 200
@@ -234,7 +241,7 @@ def test_a_reader_that_goes_away_in_the_middle_is_logged_as_such(sqlite_hub: Hub
     with tenant.client() as client:
         publish(client, tenant.organization, tenant.project, "1.0.0", [noise])
     with talking(sqlite_hub) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.sendall(
             request(f"{tenant.cache_path}/nar/{noise.nar_hash.base32}.nar.zst", "X-Request-Id: leaver")
         )

@@ -25,6 +25,7 @@ IDLE_SECONDS: Final = 75.0
 HEAD_SECONDS: Final = 30.0
 LINGER_SECONDS: Final = 2.0
 _WRITE_WAITING: Final = 512 << 10
+AHEAD: Final = 16  # requests that a client may send before it has the answer to the first
 _VERSION: Final = b" HTTP/1.1\r\n"
 _END: Final = b"\r\n\r\n"
 
@@ -156,9 +157,11 @@ class Connection(asyncio.Protocol):
         self._parsing = cycle
         if self._cycle is None:
             self._begin(cycle)
-        else:
-            self._waiting.append(cycle)
-            self.pause_reading()
+            return
+        if len(self._waiting) == AHEAD:
+            raise ValueError("too many requests ahead of their answers")
+        self._waiting.append(cycle)
+        self.pause_reading()
 
     def on_body(self, piece: bytes) -> None:
         if self._parsing is not None:
@@ -242,14 +245,14 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Close what has been silent for too long, or has not got on with a request."""
+        if self._cycle is not None:
+            return  # its sender has a patience of its own
         if self._lingering:
             patience = LINGER_SECONDS
         elif self._in_head:
             patience = HEAD_SECONDS
-        elif self._cycle is None:
-            patience = IDLE_SECONDS
         else:
-            return
+            patience = IDLE_SECONDS
         if now - self.since > patience:
             self._transport.close()
 

@@ -83,8 +83,6 @@ class Memory:
         if generation != self.generation:
             return
         size = len(line) + len(answer) + _OVERHEAD
-        if (peer, headers) not in self._askers:
-            size += len(headers)
         if self._bytes + size > _MOST_BYTES or len(self._askers) >= _MOST_ASKERS:
             self.forget()
         key = (peer, _digest(headers))
