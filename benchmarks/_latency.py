@@ -31,6 +31,7 @@ class Line:
         self.round_trip = round_trip  # of connections that are made from now on
         self.target = 0
         self.port = 0
+        self.passed = 0  # bytes, in both directions
         self._loop = uvloop.new_event_loop()
         self.up, self.down = (_Pipe(self._loop, bandwidth) if bandwidth else None for _ in range(2))
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
@@ -176,11 +177,15 @@ class _End(asyncio.Protocol):
     out: _Way
     into: _Way
 
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.out.source = self.into.sink = cast(asyncio.Transport, transport)
         self.into.pass_on()
 
     def data_received(self, data: bytes) -> None:
+        self._line.passed += len(data)
         self.out.put(data)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -196,16 +201,13 @@ class _End(asyncio.Protocol):
 class _Near(_End):
     """The end that the client sees."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         loop, trip = asyncio.get_running_loop(), self._line.round_trip
         now = loop.time()
         self.out = _Way(loop, trip / 2, now + 1.5 * trip, self._line.up)
         self.into = _Way(loop, trip / 2, now, self._line.down)
         super().connection_made(transport)
-        far = _Far(self.into, self.out)
+        far = _Far(self._line, self.into, self.out)
         self._connecting = loop.create_task(
             loop.create_connection(lambda: far, "127.0.0.1", self._line.target)
         )
@@ -214,7 +216,8 @@ class _Near(_End):
 class _Far(_End):
     """The end that the server sees."""
 
-    def __init__(self, out: _Way, into: _Way) -> None:
+    def __init__(self, line: Line, out: _Way, into: _Way) -> None:
+        super().__init__(line)
         self.out, self.into = out, into
 
 
