@@ -17,10 +17,10 @@ from piste.wire.plan import (
     pack_sources,
     unpack_manifest,
     unpack_paths,
-    unpack_sources,
 )
 from piste.wire.resolution import NarSource, Resolution
 from piste.wire.runs import runs_of
+from piste.wire.sources import unpack_sources
 from tests.contract.test_formats import golden
 
 OLD_HASH, NEW_HASH = b"b" * 32, b"q" * 32

@@ -15,9 +15,9 @@ from piste.wire.plan import (
     PlanAnswer,
     pack_paths,
     unpack_manifest,
-    unpack_sources,
 )
 from piste.wire.runs import places_of
+from piste.wire.sources import unpack_sources
 from tests.hub.process import Answer, Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE, Member, member

@@ -8,8 +8,7 @@ complete and unrooted, and what was downloaded waits in the spool; the next atte
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -86,15 +85,15 @@ class Importing:
 
     def _transfer(self, daemon: Daemon, spool: Spool) -> None:
         plan, authorised = self._plan, self._authorised
-        steps = list(_steps(authorised, plan))
-        items = [part for step in steps for part in step.items]
+        begins = _begins(plan)
+        items = list(_items(authorised, plan, begins))
 
         def bundle(places: list[int]) -> str:
             return cache_base(authorised) + address(authorised.statement.manifest, places)
 
         with Supply(items, spool, bundle, plan.token, self._renew, self._count) as supply:
             try:
-                daemon.add_multiple(len(plan.missing), self._paths_of(steps, supply.take))
+                daemon.add_multiple(len(plan.missing), self._paths_of(items, begins, supply.take))
             except BaseException as error:
                 daemon.close()
                 discard_halves(self._host.store, plan)
@@ -111,28 +110,27 @@ class Importing:
             raise TryPlainlyError("What an earlier fetch left is not what was promised.") from error
         raise _explained(error) from error
 
-    def _paths_of(self, steps: list["_Step"], take: Callable[[int], Iterator[bytes]]) -> Iterator[ImportItem]:
-        """What the daemon is given, in import order."""
+    def _paths_of(
+        self, items: list[Item], begins: dict[int, DeltaOffer], take: Callable[[int], Iterator[bytes]]
+    ) -> Iterator[ImportItem]:
+        """What the daemon is given, in import order; the items are in the same."""
         plan, number = self._plan, 0
         rebuilt: dict[int, Rebuilt] = {}
-        whole: dict[int, range] = {}
-        for step in steps:
-            numbers = range(number, number := number + len(step.items))
-            if step.offer is None:
-                whole[step.place] = numbers
-                continue
-            made = Rebuilt(
-                self._host.store, plan.manifest, plan.rebuilding, step.offer, partial(_joined, take, numbers)
-            )
-            rebuilt |= dict.fromkeys(step.offer.places, made)
         for place in plan.missing:
+            first = number
+            while number < len(items) and items[number].place == place:
+                number += 1
+            pieces = partial(_joined, take, range(first, number))
+            if (offer := begins.get(place)) is not None:
+                made = Rebuilt(self._host.store, plan.manifest, plan.rebuilding, offer, pieces)
+                rebuilt |= dict.fromkeys(offer.places, made)
             source = plan.sources[place]
             info = path_info(plan.manifest, source, place)
             self._by_delta = place in rebuilt
-            if place in rebuilt:
-                yield info, unpack(rebuilt[place].nar(place), "none", info)
+            if self._by_delta:
+                yield info, unpack(rebuilt.pop(place).nar(place), "none", info)
             else:
-                yield info, unpack(_joined(take, whole[place]), source.compression, info)
+                yield info, unpack(pieces(), source.compression, info)
             with self._counting:
                 self._paths += 1
                 self._tell()
@@ -147,25 +145,20 @@ class Importing:
         self._watcher.progress(Moved(self._paths, total, self.received, self._plan.bytes_to_fetch))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What is asked for, from the place on where it is needed first: a NAR, or a delta."""
-
-    place: int
-    items: list[Item]
-    offer: DeltaOffer | None = None
+def _begins(plan: Plan) -> dict[int, DeltaOffer]:
+    """The deltas, by the place where each is needed first."""
+    missing = set(plan.missing)
+    return {min(missing.intersection(offer.places)): offer for offer in plan.rebuilding.offers}
 
 
-def _steps(authorised: Authorised, plan: Plan) -> Iterator[_Step]:
-    begins = {}
+def _items(authorised: Authorised, plan: Plan, begins: Mapping[int, DeltaOffer]) -> Iterator[Item]:
+    """What is asked for, NARs and deltas, from the place on where each is needed first."""
     covered = plan.rebuilding.places
-    for offer in plan.rebuilding.offers:
-        begins[next(place for place in plan.missing if place in set(offer.places))] = offer
     for place in plan.missing:
-        if (offer_here := begins.get(place)) is not None:
-            yield _Step(place, parts_of(_delta_item(authorised, plan, place, offer_here)), offer_here)
+        if (offer := begins.get(place)) is not None:
+            yield from parts_of(_delta_item(authorised, plan, place, offer))
         elif place not in covered:
-            yield _Step(place, parts_of(_item(authorised, plan, place)))
+            yield from parts_of(_item(authorised, plan, place))
 
 
 def _joined(take: Callable[[int], Iterator[bytes]], numbers: range) -> Iterator[bytes]:
@@ -226,8 +219,13 @@ def _item(authorised: Authorised, plan: Plan, place: int) -> Item:
     size = source.file_size
     # The token is for the hub's own cache: an upstream has no business with it.
     own = url.startswith(base)
-    key = None if size is None else f"{plan.manifest.paths[place].nar_hash}.{source.compression}.{size}"
-    return Item(place, url, size, estimate(plan.manifest, plan.sources, place), own, key, together=own)
+    # The manifest's own text where it will do: a hub never compresses a NAR anew.
+    nar_hash = plan.manifest.paths[place].nar_hash
+    named = nar_hash if own else f"{nar_hash}.{source.compression}.{size}"
+    key = None if size is None else named
+    return Item(
+        place, url, size, size or estimate(plan.manifest, plan.sources, place), own, key, together=own
+    )
 
 
 def _delta_item(authorised: Authorised, plan: Plan, place: int, offer: DeltaOffer) -> Item:

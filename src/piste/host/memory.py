@@ -8,7 +8,7 @@ lost at any time.
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ import msgspec
 
 from piste.host.place import Host
 from piste.lib.files import write_atomically
-from piste.wire.manifest import Manifest, ManifestError, decode_manifest, encode_manifest
+from piste.wire.manifest import Manifest, ManifestError, decode_manifest, manifest_pieces
 from piste.wire.resolution import Resolution
 
 _KEPT: Final = 6
@@ -28,7 +28,13 @@ class Remembered(msgspec.Struct, frozen=True):
     question: str
     etag: str
     resolution: Resolution  # without its token
-    file_sizes: dict[int, int]  # by place in the manifest, where they were told
+    file_sizes: msgspec.Raw  # by place in the manifest, where they were told; read when they are wanted
+
+    def sizes(self) -> dict[int, int]:
+        """The sizes of the files, by place in the manifest; none if they can't be read."""
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(self.file_sizes, type=dict[int, int])
+        return {}
 
 
 class _Notes(msgspec.Struct, frozen=True):
@@ -47,6 +53,7 @@ class Memory:
             self._folder = host.cache_folder() / "releases"
             self._notes = msgspec.json.decode((self._folder / "notes.json").read_bytes(), type=_Notes)
         self._manifests: dict[str, Manifest] = {}
+        self._kept: set[str] = set()
 
     @property
     def speed(self) -> float | None:
@@ -66,7 +73,7 @@ class Memory:
         found: dict[str, Remembered] = {}
         for one in self._notes.newest_first:
             told = (one.resolution.organization.lower(), one.resolution.project.lower())
-            if told == name and self._is_here(one) and self.manifest(one.resolution.manifest) is not None:
+            if told == name and self._is_here(one) and self._is_kept(one.resolution.manifest):
                 found.setdefault(one.resolution.manifest, one)
         return sorted(found.values(), key=lambda one: one.resolution.store_path != running)
 
@@ -78,18 +85,30 @@ class Memory:
                 self._manifests[digest] = decode_manifest(data, digest)
         return self._manifests.get(digest)
 
+    def _is_kept(self, digest: str) -> bool:
+        """Whether `manifest` would give it: all of them at once would take much memory."""
+        if digest not in self._kept and self._folder is not None:
+            with contextlib.suppress(OSError), self._file(digest, self._folder).open("rb") as file:
+                if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                    self._kept.add(digest)
+        return digest in self._kept
+
     def remember(
         self,
         question: str,
         etag: str,
         resolution: Resolution,
         manifest: Manifest,
-        file_sizes: Mapping[int, int],
+        file_sizes: Sequence[int],
         speed: float | None,
     ) -> None:
-        """Keep what was told of a release that is here now. What can't be written is not remembered."""
+        """Keep what was told of a release that is here now. What can't be written is not remembered.
+
+        `file_sizes` are by place, and negative where they are not known.
+        """
         plain = msgspec.structs.replace(resolution, token=None, token_expires_at=None)
-        new = Remembered(question, etag, plain, dict(file_sizes))
+        sizes = msgspec.json.encode({place: size for place, size in enumerate(file_sizes) if size >= 0})
+        new = Remembered(question, etag, plain, msgspec.Raw(sizes))
         older = (one for one in self._notes.newest_first if one.question != question or not _same(one, new))
         kept = [new, *older][:_KEPT]
         notes = _Notes(kept, speed or self._notes.speed)
@@ -99,7 +118,7 @@ class Memory:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = self._file(resolution.manifest, self._folder)
             if not file.exists():
-                write_atomically(file, encode_manifest(manifest), mode=0o600)
+                write_atomically(file, manifest_pieces(manifest), mode=0o600)
             write_atomically(self._folder / "notes.json", msgspec.json.encode(notes), mode=0o600)
             self._sweep(self._folder, kept)
 

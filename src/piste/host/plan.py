@@ -7,8 +7,10 @@ because the signed statement names its digest; addresses are believed for nothin
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 import msgspec
@@ -34,14 +36,15 @@ from piste.wire.plan import (
     PlanAnswer,
     pack_paths,
     unpack_manifest,
-    unpack_sources,
 )
-from piste.wire.resolution import ManifestSources, NarSource, Resolution
+from piste.wire.resolution import ManifestSources, Resolution
 from piste.wire.runs import PlanError
+from piste.wire.sources import Sources
 
 # Of the plan's own request; a hub that has no such route knows the older questions.
 _NO_PLANS: Final = frozenset(("bad-answer", "not-found"))
 _TOLD: Final = 100_000  # paths of a store that are told of at once
+_ASKED: Final = 4096  # paths that the daemon is asked for at once
 
 
 @dataclass(frozen=True)
@@ -94,20 +97,22 @@ def make_plan(
         token = renewed(hub, host, authorised).resolution.token
     if unknown:
         with HubConnection(cache_credential(authorised, token)) as cache:
-            sources |= _unpacked(ask_sources(cache, authorised.statement.manifest, unknown), manifest)
+            for packed in ask_sources(cache, authorised.statement.manifest, unknown):
+                _take(packed, sources)
     if lost := [place for place in missing if place not in sources]:
         path = manifest.paths[lost[0]].path
         raise PisteError("bad-answer", f"The hub tells nothing of {path}, which is part of the release.")
     sizes = _file_sizes(manifest, sources, told, memory)
     rebuilding = _rebuilding(told, memory, manifest, sources, missing, daemon)
-    whole = (place for place in missing if place not in rebuilding.places)
+    made = rebuilding.places
+    whole = (place for place in missing if place not in made)
     return Plan(
         manifest,
         sources,
         missing,
         sum(offer.size for offer in rebuilding.offers)
         + sum(estimate(manifest, sources, place) for place in whole),
-        sum(sizes.get(place, entry.nar_size) for place, entry in enumerate(manifest.paths)),
+        sum(entry.nar_size if size < 0 else size for size, entry in zip(sizes, manifest.paths, strict=True)),
         token,
         sizes,
         rebuilding,
@@ -133,7 +138,7 @@ def _rebuilding(
     told: Told,
     memory: Memory,
     manifest: Manifest,
-    sources: Mapping[int, NarSource],
+    sources: Sources,
     missing: list[int],
     daemon: Daemon,
 ) -> Rebuilding:
@@ -149,45 +154,57 @@ def cache_credential(authorised: Authorised, token: str | None) -> Credential:
     return Credential(parse_address(authorised.resolution.cache_url), token)
 
 
-def estimate(manifest: Manifest, sources: Mapping[int, NarSource], place: int) -> int:
+def estimate(manifest: Manifest, sources: Sources, place: int) -> int:
     """How many bytes a NAR has on its way; that of the NAR itself where the hub does not know."""
-    return sources[place].file_size or manifest.paths[place].nar_size
+    return sources.file_size(place) or manifest.paths[place].nar_size
 
 
 def _missing(manifest: Manifest, daemon: Daemon) -> list[int]:
     """Places of the paths that are not there; those that are stay while the daemon's connection lasts."""
-    paths = [StorePath.from_base_name(entry.path) for entry in manifest.paths]
+    paths = manifest.paths
     while True:
-        valid = daemon.query_valid_paths(paths)
+        valid = _valid(manifest, range(len(paths)), daemon)
         # What a kept path refers to is kept as well, so it is enough to keep those that no other one refers
         # to.
-        below = {
-            index
-            for place, entry in enumerate(manifest.paths)
-            for index in entry.references
-            if index != place and paths[place] in valid
-        }
+        below = bytearray(len(paths))
+        for place in compress(range(len(paths)), valid):
+            for index in paths[place].references:
+                below[index] |= index != place
         daemon.add_temp_roots(
-            path for place, path in enumerate(paths) if path in valid and place not in below
+            StorePath.from_base_name(paths[place].path)
+            for place in compress(range(len(paths)), valid)
+            if not below[place]
         )
         # The garbage collector may have been between the question and the roots.
-        if daemon.query_valid_paths(valid) == valid:
-            return [place for place, path in enumerate(paths) if path not in valid]
+        if _valid(manifest, list(compress(range(len(paths)), valid)), daemon) == valid:
+            return [place for place in range(len(paths)) if not valid[place]]
 
 
-def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manifest, dict[int, NarSource]]:
+def _valid(manifest: Manifest, places: Sequence[int], daemon: Daemon) -> bytearray:
+    """By place, whether the path is there, if it is one of `places`."""
+    valid = bytearray(len(manifest.paths))
+    for start in range(0, len(places), _ASKED):
+        some = places[start : start + _ASKED]
+        paths = [StorePath.from_base_name(manifest.paths[place].path) for place in some]
+        there = daemon.query_valid_paths(paths)
+        for place, path in zip(some, paths, strict=True):
+            valid[place] = path in there
+    return valid
+
+
+def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manifest, Sources]:
     """The closure, which has to be the one that the statement names; and what is told of its NARs."""
     digest, answer = authorised.statement.manifest, told.answer
-    sources: dict[int, NarSource] = {}
     try:
         if answer is not None:
             base = answer.manifest.base
             held = memory.manifest(base) if base is not None else None
             bases = {base: held} if base is not None and held is not None else {}
             manifest = unpack_manifest(answer.manifest, digest, bases)
-            sources = _unpacked([answer.sources], manifest)
+            sources = Sources(manifest)
+            _take(answer.sources, sources)
         elif told.held is not None and (kept := memory.manifest(digest)) is not None:
-            manifest = kept
+            manifest, sources = kept, Sources(kept)
         else:
             manifest, sources = _asked_apart(authorised)
     except UnknownFormatError as error:
@@ -199,7 +216,7 @@ def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manif
     return manifest, sources
 
 
-def _asked_apart(authorised: Authorised) -> tuple[Manifest, dict[int, NarSource]]:
+def _asked_apart(authorised: Authorised) -> tuple[Manifest, Sources]:
     """From a hub that has no plans: the manifest as it lies, and where all of its NARs are."""
     digest = authorised.statement.manifest
     with HubConnection(cache_credential(authorised, authorised.resolution.token)) as cache:
@@ -211,32 +228,38 @@ def _asked_apart(authorised: Authorised) -> tuple[Manifest, dict[int, NarSource]
         raise PisteError("bad-answer", f"The hub's list of NARs can't be read: {error}.") from error
     if len(found) != len(manifest.paths):
         raise PisteError("bad-answer", "The hub tells of other paths than the release's manifest does.")
-    return manifest, dict(enumerate(found))
+    sources = Sources(manifest)
+    for place, source in enumerate(found):
+        sources.put(place, source)
+    return manifest, sources
 
 
-def _unpacked(packed: Iterable[PackedSources], manifest: Manifest) -> dict[int, NarSource]:
-    sources: dict[int, NarSource] = {}
+def _take(packed: PackedSources, sources: Sources) -> None:
     try:
-        for each in packed:
-            sources |= unpack_sources(each, manifest)
+        sources.add(packed)
     except PlanError as error:
         raise PisteError("bad-answer", f"The hub's list of NARs can't be read: {error}.") from error
-    return sources
 
 
-def _file_sizes(
-    manifest: Manifest, sources: Mapping[int, NarSource], told: Told, memory: Memory
-) -> dict[int, int]:
-    """By place; of what is here already, as it was told when it came."""
+def _file_sizes(manifest: Manifest, sources: Sources, told: Told, memory: Memory) -> Sequence[int]:
+    """By place, -1 where it is not known; of what is here already, as it was told when it came."""
+    sizes = array("q", [-1]) * len(manifest.paths)
+    for place in sources:
+        size = sources.file_size(place)
+        sizes[place] = -1 if size is None else size
+    unknown = {manifest.paths[place].nar_hash for place, size in enumerate(sizes) if size < 0}
     known: dict[str, int] = {}
-    name = (told.resolution.organization, told.resolution.project)
-    for one in memory.releases(*name, None):
+    for one in memory.releases(told.resolution.organization, told.resolution.project, None):
+        if len(known) == len(unknown):
+            break
+        # Usually the newest tells all of them; to read each takes time and memory.
         if (older := memory.manifest(one.resolution.manifest)) is not None:
-            known |= {older.paths[place].nar_hash: size for place, size in one.file_sizes.items()}
-    sizes = {
-        place: known[entry.nar_hash] for place, entry in enumerate(manifest.paths) if entry.nar_hash in known
-    }
-    return sizes | {place: one.file_size for place, one in sources.items() if one.file_size is not None}
+            told_of = ((older.paths[at].nar_hash, size) for at, size in one.sizes().items())
+            known |= {nar_hash: size for nar_hash, size in told_of if nar_hash in unknown}
+    for place, size in enumerate(sizes):
+        if size < 0:
+            sizes[place] = known.get(manifest.paths[place].nar_hash, -1)
+    return sizes
 
 
 def _store_paths(host: Host) -> bytes | None:

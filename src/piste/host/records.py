@@ -4,13 +4,15 @@ A deployment moves forward through `State`, one step at a time; each step is in 
 taken.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
 from piste.host.deltas import Rebuilding
 from piste.wire.manifest import Manifest
-from piste.wire.resolution import NarSource, Resolution
+from piste.wire.resolution import Resolution
+from piste.wire.sources import Sources
 from piste.wire.statement import Statement
 
 
@@ -115,12 +117,12 @@ class Plan(msgspec.Struct, frozen=True):
     """What a closure consists of, and which of its paths this host lacks. Lists are in import order."""
 
     manifest: Manifest
-    sources: dict[int, NarSource]  # by place in the manifest; of the missing ones at least
+    sources: Sources  # of the missing ones at least
     missing: list[int]  # places in the manifest
     bytes_to_fetch: int  # compressed; the NAR's size where the hub does not know
     bytes_full: int  # compressed, of the whole closure
     token: str | None  # of the closure
-    file_sizes: dict[int, int]  # compressed, by place, as far as they are known
+    file_sizes: Sequence[int]  # compressed, by place; -1 where it is not known
     rebuilding: Rebuilding  # what is made from older paths
 
 

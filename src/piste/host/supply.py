@@ -7,6 +7,7 @@ waited for always gets some: neither side can wait for the other for ever.
 
 import threading
 import time
+from array import array
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ _LAG: Final = 4 << 20
 # Together half a minute: a hub that is started anew is back by then.
 _BACKOFF: Final = Backoff(attempts=9)
 _JOIN: Final = 5.0
+_NONE: Final = -1
 _TELLING: Final = 2 << 20  # bytes that have to come to tell how fast they do
 
 
@@ -61,7 +63,10 @@ class Supply:
         self._take_up(spool.left())
         self.taken_up = bool(self._held or self._begun)
         self._jobs = self._grouped()
-        self._job_of = {number: order for order, job in enumerate(self._jobs) for number in job}
+        self._job_of = array("l", [_NONE]) * len(items)
+        for order, job in enumerate(self._jobs):
+            for number in job:
+                self._job_of[number] = order
         self._changed = threading.Condition()
         self._next = self._used = self._open = self._came = 0
         self._began = self._last = time.monotonic()
@@ -123,8 +128,8 @@ class Supply:
 
     def _jobs_left(self, number: int) -> int | None:
         """The job of an item, if this was the last of it that was to be read."""
-        order = self._job_of.get(number)
-        return order if order is not None and self._jobs[order][-1] == number else None
+        order = self._job_of[number]
+        return order if order != _NONE and self._jobs[order][-1] == number else None
 
     def _file_of(self, number: int) -> tuple[SpoolFile, int]:
         order = self._job_of[number]

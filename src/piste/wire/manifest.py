@@ -10,7 +10,7 @@ same.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -19,9 +19,10 @@ from piste.nix.closure import topological_order
 from piste.nix.store_path import STORE_DIR
 
 FORMAT: Final = "piste-manifest-1"
+_PIECE: Final = 1024  # paths
 
 
-class ManifestPath(msgspec.Struct, frozen=True, omit_defaults=True):
+class ManifestPath(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     path: str  # base name
     nar_hash: str  # sha256:<nix32>
     nar_size: int
@@ -91,9 +92,27 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return msgspec.json.encode(manifest)
 
 
+def manifest_pieces(manifest: Manifest) -> Iterator[bytes]:
+    """The canonical bytes, some hundred kilobytes at a time."""
+    paths = manifest.paths
+    yield msgspec.json.encode(msgspec.structs.replace(manifest, paths=[])).removesuffix(b"]}")
+    for start in range(0, len(paths), _PIECE):
+        listed = msgspec.json.encode(paths[start : start + _PIECE])
+        yield (b"," if start else b"") + listed[1:-1]
+    yield b"]}"
+
+
 def manifest_digest(data: bytes) -> str:
     """`sha256:<64 hex digits>` of the canonical bytes."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+    return digest_of_pieces([data])
+
+
+def digest_of_pieces(pieces: Iterable[bytes]) -> str:
+    """The same, of bytes that come in pieces."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return "sha256:" + digest.hexdigest()
 
 
 def decode_manifest(data: bytes, digest: str) -> Manifest:

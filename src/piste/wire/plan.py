@@ -23,11 +23,11 @@ from piste.wire.manifest import (
     ManifestError,
     ManifestPath,
     check_manifest,
-    encode_manifest,
-    manifest_digest,
+    digest_of_pieces,
+    manifest_pieces,
 )
 from piste.wire.resolution import NarSource, Resolution
-from piste.wire.runs import PlanError, Runs, pairs_of, places_of, runs_of
+from piste.wire.runs import Runs, pairs_of, runs_of
 
 FORMAT: Final = "piste-plan-1"
 # How many releases a host may name as what it runs.
@@ -35,7 +35,7 @@ HAVE_LIMIT: Final = 8
 _HASH_PART: Final = 32
 _NAR_HASH: Final = 52
 _HASH_PREFIX: Final = "sha256:"
-_SIGNATURE: Final = 86  # base64 of 64 bytes, without the `==` at its end
+SIGNATURE: Final = 86  # base64 of 64 bytes, without the `==` at its end
 _NEW: Final = -1
 # Python reads base 32 with 0-9a-v.
 _DIGITS: Final = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")
@@ -122,7 +122,7 @@ def unpack_manifest(packed: PackedManifest, digest: str, bases: Mapping[str, Man
         manifest = Manifest(MANIFEST_FORMAT, STORE_DIR, _entries(packed, held))
     except (IndexError, KeyError, ValueError) as error:
         raise ManifestError("the packed manifest does not hold together") from error
-    if manifest_digest(encode_manifest(manifest)) != digest:
+    if digest_of_pieces(manifest_pieces(manifest)) != digest:
         raise ManifestError("the manifest does not have the digest that was promised")
     return check_manifest(manifest)
 
@@ -153,31 +153,6 @@ def pack_sources(places: Sequence[int], sources: Sequence[NarSource]) -> PackedS
         compressions={place: source.compression for place, source in each if source.compression != "zstd"},
         others=others,
     )
-
-
-def unpack_sources(packed: PackedSources, manifest: Manifest) -> dict[int, NarSource]:
-    """By place in the manifest; PlanError if it can't be read."""
-    at = 0
-    sources: dict[int, NarSource] = {}
-    try:
-        places = places_of(packed.places)
-        signed_by = [which for which, count in pairs_of(packed.signed_by) for _ in range(count)]
-        for place, size, which in zip(places, packed.file_sizes, signed_by, strict=True):
-            names = packed.signers[which]
-            end = at + len(names) * _SIGNATURE
-            texts = [packed.signatures[start : start + _SIGNATURE] for start in range(at, end, _SIGNATURE)]
-            at = end
-            signatures = [f"{name}:{text}==" for name, text in zip(names, texts, strict=True)]
-            own = f"nar/{manifest.paths[place].nar_hash.removeprefix(_HASH_PREFIX)}.nar.zst"
-            sources[place] = NarSource(
-                url=packed.urls.get(place, own),
-                compression=packed.compressions.get(place, "zstd"),
-                signatures=[*signatures, *packed.others.get(place, ())],
-                file_size=size if size >= 0 else None,
-            )
-    except (IndexError, ValueError) as error:
-        raise PlanError("the list of NARs does not hold together") from error
-    return sources
 
 
 def pack_paths(hash_parts: Iterable[str]) -> bytes:
@@ -220,6 +195,7 @@ def _entries(packed: PackedManifest, held: Sequence[ManifestPath]) -> list[Manif
         for step in range(count)
     ]
     there = {at: place for place, at in enumerate(order) if at != _NEW}
+    each = list(range(len(order)))  # one number for all that refer to a place
     names = packed.names.split("\n")
     entries: list[ManifestPath] = []
     number = 0
@@ -227,8 +203,9 @@ def _entries(packed: PackedManifest, held: Sequence[ManifestPath]) -> list[Manif
         if at != _NEW:
             entry = held[at]
             moved = sorted(there[reference] for reference in entry.references)
+            # Where nothing moved, both manifests have the one entry.
             entries.append(
-                ManifestPath(entry.path, entry.nar_hash, entry.nar_size, moved, entry.content_address)
+                entry if moved == entry.references else msgspec.structs.replace(entry, references=moved)
             )
             continue
         part = packed.hash_parts[number * _HASH_PART : (number + 1) * _HASH_PART]
@@ -238,7 +215,7 @@ def _entries(packed: PackedManifest, held: Sequence[ManifestPath]) -> list[Manif
                 f"{part}-{names[number]}",
                 _HASH_PREFIX + nar_hash,
                 packed.nar_sizes[number],
-                [place - distance for distance in packed.references[number]],
+                [each[place - distance] for distance in packed.references[number]],
                 packed.content_addresses.get(place),
             )
         )
@@ -263,6 +240,6 @@ def _same(manifest: Manifest, place: int, held: Manifest, at: int) -> bool:
 def _split(signature: str) -> tuple[str, str]:
     """A name and 86 characters; an empty name where it has another form."""
     name, _, text = signature.partition(":")
-    if len(text) != _SIGNATURE + 2 or not text.endswith("=="):
+    if len(text) != SIGNATURE + 2 or not text.endswith("=="):
         return "", ""
-    return name, text[:_SIGNATURE]
+    return name, text[:SIGNATURE]

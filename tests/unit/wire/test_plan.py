@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piste.nix import base32
-from piste.wire.manifest import Manifest, ManifestError, encode_manifest, make_manifest, manifest_digest
+from piste.wire.manifest import (
+    Manifest,
+    ManifestError,
+    encode_manifest,
+    make_manifest,
+    manifest_digest,
+    manifest_pieces,
+)
 from piste.wire.plan import (
     PackedManifest,
     pack_manifest,
@@ -18,10 +25,10 @@ from piste.wire.plan import (
     short_hash,
     unpack_manifest,
     unpack_paths,
-    unpack_sources,
 )
 from piste.wire.resolution import NarSource
 from piste.wire.runs import PlanError, places_of, runs_of
+from piste.wire.sources import Sources, unpack_sources
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -97,6 +104,14 @@ def test_a_packed_manifest_that_does_not_hold_together_is_refused(order: list[in
         unpack_manifest(packed, base, {base: old})
 
 
+@pytest.mark.parametrize("paths", [0, 1, 1023, 1024, 1025, 3000])
+def test_a_manifest_in_pieces_has_the_same_bytes(paths: int) -> None:
+    manifest = _manifest([set()] * (paths or 1), set())
+    if not paths:
+        manifest = msgspec.structs.replace(manifest, paths=[])
+    assert b"".join(manifest_pieces(manifest)) == encode_manifest(manifest)
+
+
 SIGNATURE = "A" * 86 + "=="
 SOURCES = [
     NarSource("", "zstd", [f"acme-1:{SIGNATURE}"], 5),
@@ -123,12 +138,29 @@ def test_sources_are_the_same_again() -> None:
         assert (one.url, one.compression, one.file_size) == (other.url, other.compression, other.file_size)
 
 
+def test_sources_that_come_in_several_answers_do_not_mix() -> None:
+    manifest = _manifest([set()] * 9, set())
+    sources = Sources(manifest)
+    for places, some in (([0, 3], SOURCES[0:2]), ([1, 2, 8], SOURCES[2:])):
+        sources.add(pack_sources(places, some))
+    sources.put(5, SOURCES[2])
+    assert list(sources) == [0, 1, 2, 3, 5, 8] and len(sources) == 6
+    assert [sources.file_size(place) for place in sources] == [5, 0, 7, None, 0, None]
+    assert sources[3].signatures == SOURCES[1].signatures
+    assert set(sources[2].signatures) == set(SOURCES[3].signatures)
+    assert (sources[1].url, sources[1].compression) == (SOURCES[2].url, "xz")
+    assert sources[5] is SOURCES[2]
+    assert 4 not in sources and 9 not in sources and -1 not in sources
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"places": [0, 2]},
         {"places": [0, 10**12]},
         {"signed_by": [7, 1]},
+        {"signed_by": [-1, 1]},
+        {"file_sizes": [1 << 63]},
         {"file_sizes": []},
         {"places": [9, 1]},
         {"places": [-1, 1]},
