@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.running.fixtures import certificate, postgres
+
+__all__ = ["certificate", "postgres"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -15,7 +15,7 @@ import pytest
 from piste.hub.egress.outbound import Egress
 from piste.hub.egress.rules import Allowances, EgressError
 from tests.hub.process import Answer, Hub, wait_for
-from tests.identities.openid import Certificate, make_certificate
+from tests.identities.openid import Certificate
 from tests.running.tenants import Tenant, make_tenant
 
 _COUNT = iter(range(1_000_000))
@@ -48,14 +48,6 @@ def inside() -> Iterator[Listener]:
     made = Listener()
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificate]:
-    made = make_certificate(tmp_path_factory.mktemp("certificate"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(made.file))
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
-from tests.identities.openid import make_certificate
+from tests.identities.openid import Certificate
 from tests.running.closures import ATTRIBUTE
 from tests.running.issuer import Issuer
 
@@ -54,27 +54,24 @@ class Place:
 
 
 @contextmanager
-def running(folder: Path, certificate_folder: Path) -> Iterator[Place]:
-    certificate = make_certificate(certificate_folder)
+def running(folder: Path, certificate: Certificate) -> Iterator[Place]:
     hub, issuer = Hub(folder, options=OPTIONS), Issuer(certificate)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(certificate.file))
-        try:
-            hub.start()
-            own, other = Acme(hub), Acme(hub)
-            for acme in (own, other):
-                acme.publish("1.0.0", chain(acme.organization))
-            rule = {"project": "web", "issuer": issuer.issuer, "claims": {"repository_id": ["1"]}}
-            hub.as_admin("POST", f"/api/v1/organizations/{own.organization}/trust", json=rule)
-            yield Place(hub, own, other, issuer)
-        finally:
-            hub.close()
-            issuer.close()
+    try:
+        hub.start()
+        own, other = Acme(hub), Acme(hub)
+        for acme in (own, other):
+            acme.publish("1.0.0", chain(acme.organization))
+        rule = {"project": "web", "issuer": issuer.issuer, "claims": {"repository_id": ["1"]}}
+        hub.as_admin("POST", f"/api/v1/organizations/{own.organization}/trust", json=rule)
+        yield Place(hub, own, other, issuer)
+    finally:
+        hub.close()
+        issuer.close()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with running(tmp_path_factory.mktemp("hub"), tmp_path_factory.mktemp("certificate")) as made:
+def place(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Place]:
+    with running(tmp_path_factory.mktemp("hub"), certificate) as made:
         yield made
 
 
@@ -101,10 +98,11 @@ def test_a_credential_opens_nothing_of_anothers_project_of_the_same_name(place: 
             assert answer.status == 404, f"{kind}: {method} {path}: {answer.status}"
 
 
-def test_a_credential_of_another_hub_is_unknown_to_this_one(place: Place, tmp_path: Path) -> None:
+def test_a_credential_of_another_hub_is_unknown_to_this_one(
+    place: Place, tmp_path: Path, certificate: Certificate
+) -> None:
     """Also a closure token, whose key has the same number there; and an identity for the other's name."""
-    (tmp_path / "certificate").mkdir()
-    with running(tmp_path / "hub", tmp_path / "certificate") as elsewhere:
+    with running(tmp_path / "hub", certificate) as elsewhere:
         for kind, token in elsewhere.credentials().items():
             for method, path in [*doors(place.own), ("GET", "/api/v1/status"), ("GET", "/healthz")]:
                 answer = place.hub.request(method, path, token=token)

@@ -1,5 +1,5 @@
 """What the tests of the whole way share."""
 
-from tests.running.fixtures import hub, postgres
+from tests.running.fixtures import hub
 
-__all__ = ["hub", "postgres"]
+__all__ = ["hub"]

@@ -12,17 +12,11 @@ import pytest
 from piste.hub.app import build
 from piste.hub.services import Services
 from piste.hub.settings import make_settings
-from tests.hub.postgres import Postgres, running_postgres
+from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
 
 T = TypeVar("T")
 RunWithServices = Callable[[Callable[[Services], Coroutine[Any, Any, T]]], T]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

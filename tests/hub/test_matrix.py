@@ -30,7 +30,7 @@ from piste.lib.clock import HOUR, wall_clock
 from tests.hub import matrix
 from tests.hub.process import Hub, wait_for
 from tests.hub.publishing import Acme
-from tests.identities.openid import make_certificate
+from tests.identities.openid import Certificate
 from tests.running.closures import ATTRIBUTE, Member, member, new_path, tree_nar
 from tests.running.issuer import Issuer
 
@@ -52,30 +52,25 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    certificate = make_certificate(tmp_path_factory.mktemp("certificate"))
+def world(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[World]:
     hub = Hub(tmp_path_factory.mktemp("hub"), options=("--allow-egress", "localhost"))
     issuer = Issuer(certificate)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(certificate.file))
-        try:
-            hub.start()
-            own, foreign, third = Acme(hub), Acme(hub), Acme(hub)
-            resources = [
-                make_project(acme, visibility) for acme in (own, foreign) for visibility in VISIBILITIES
-            ]
-            for place in resources:
-                wait_for_deltas(place, hub)
-            credentials = make_credentials(hub, own, foreign, third)
-            credentials |= make_identities(own, foreign, issuer)
-            runs = [issuer.mint(sub="run of 1", repository_id="1") for _ in range(2)]
-            ended = asyncio.run(make_ended(own, resources[2], runs))
-            credentials["expired"] += ended["expired"]
-            credentials["revoked"] = ended["revoked"]
-            yield World(hub, resources, credentials)
-        finally:
-            hub.close()
-            issuer.close()
+    try:
+        hub.start()
+        own, foreign, third = Acme(hub), Acme(hub), Acme(hub)
+        resources = [make_project(acme, visibility) for acme in (own, foreign) for visibility in VISIBILITIES]
+        for place in resources:
+            wait_for_deltas(place, hub)
+        credentials = make_credentials(hub, own, foreign, third)
+        credentials |= make_identities(own, foreign, issuer)
+        runs = [issuer.mint(sub="run of 1", repository_id="1") for _ in range(2)]
+        ended = asyncio.run(make_ended(own, resources[2], runs))
+        credentials["expired"] += ended["expired"]
+        credentials["revoked"] = ended["revoked"]
+        yield World(hub, resources, credentials)
+    finally:
+        hub.close()
+        issuer.close()
 
 
 def make_project(acme: Acme, visibility: str) -> dict[str, str]:

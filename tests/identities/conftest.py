@@ -14,10 +14,7 @@ from piste.hub.settings import make_settings
 from piste.lib.clock import wall_clock
 from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
-from tests.identities.openid import Certificate, Provider, make_certificate
-from tests.running.fixtures import postgres
-
-__all__ = ["postgres"]
+from tests.identities.openid import Certificate, Provider
 
 T = TypeVar("T")
 RunWithServices = Callable[[Callable[[Services], Coroutine[Any, Any, T]]], T]
@@ -39,15 +36,6 @@ class MovingClock:
 
     def __call__(self) -> int:
         return wall_clock() + self.ahead
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificate]:
-    """Trusted by everything that tests start from here on, as SSL_CERT_FILE does it."""
-    made = make_certificate(tmp_path_factory.mktemp("certificate"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(made.file))
-        yield made
 
 
 @pytest.fixture

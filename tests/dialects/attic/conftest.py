@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.hub.conftest import postgres, shared_hub
+from tests.hub.conftest import shared_hub
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme
 
-__all__ = ["postgres", "shared_hub"]
+__all__ = ["shared_hub"]
 
 
 @pytest.fixture

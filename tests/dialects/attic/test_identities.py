@@ -7,11 +7,11 @@ import pytest
 from tests.dialects.attic.exchanges import Client, ask_project, cache_of
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
-from tests.identities.conftest import certificate, hub, postgres, provider
+from tests.identities.conftest import hub, provider
 from tests.identities.openid import Provider
 from tests.identities.test_exchange import trust
 
-__all__ = ["certificate", "hub", "postgres", "provider"]
+__all__ = ["hub", "provider"]
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from tests.dialects.attic.exchanges import Client
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.hub.test_publishing_upstreams import upstream_narinfo
-from tests.identities.conftest import certificate, hub, postgres
+from tests.identities.conftest import hub
 from tests.identities.openid import Certificate
 from tests.identities.test_egress import serving
 from tests.running.closures import ATTRIBUTE, Member, member
 
-__all__ = ["certificate", "hub", "postgres"]
+__all__ = ["hub"]
 
 KEY = SecretKey.generate("upstream-1")
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from tests.dialects.fh.client import Fh
-from tests.hub.conftest import postgres, shared_hub
+from tests.hub.conftest import shared_hub
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import ATTRIBUTE, Member
 
-__all__ = ["postgres", "shared_hub"]
+__all__ = ["shared_hub"]
 
 SYSTEM = "x86_64-linux"
 ROLLING = f"0.1.7+rev-{'d' * 40}"

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.hub.conftest import make_hub, postgres, shared_hub
+from tests.hub.conftest import make_hub, shared_hub
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme
-from tests.identities.conftest import certificate, provider
+from tests.identities.conftest import provider
 
-__all__ = ["certificate", "make_hub", "postgres", "provider", "shared_hub"]
+__all__ = ["make_hub", "provider", "shared_hub"]
 
 
 @pytest.fixture

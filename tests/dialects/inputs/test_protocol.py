@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from tests.hub.conftest import postgres, shared_hub
+from tests.hub.conftest import shared_hub
 from tests.hub.process import Answer, Hub, wait_for
 from tests.hub.publishing import REVISION, Acme, chain
 from tests.running.closures import ATTRIBUTE, make_source
 
-__all__ = ["postgres", "shared_hub"]
+__all__ = ["shared_hub"]
 
 # As Nix reads it, to the letter: nothing may stand after it.
 LINK = re.compile(r'<([^>]*)>; rel="immutable"')

@@ -8,12 +8,12 @@ import pytest
 
 from piste.nix.realisation import DrvOutput, Realisation, parse_realisation
 from piste.nix.signature import PublicKey, SecretKey
-from tests.hub.conftest import postgres, shared_hub
+from tests.hub.conftest import shared_hub
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import Member, new_path, tree_nar
 
-__all__ = ["postgres", "shared_hub"]
+__all__ = ["shared_hub"]
 
 
 @pytest.fixture

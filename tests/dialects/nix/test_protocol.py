@@ -12,12 +12,12 @@ from piste.nix.hashes import Hash, sha256_of
 from piste.nix.narinfo import parse_narinfo
 from piste.nix.signature import PublicKey, SecretKey
 from piste.nix.store_path import StorePath
-from tests.hub.conftest import postgres, shared_hub
+from tests.hub.conftest import shared_hub
 from tests.hub.process import Answer, Hub
 from tests.hub.publishing import Acme, chain
 from tests.running.closures import Member, member
 
-__all__ = ["postgres", "shared_hub"]
+__all__ = ["shared_hub"]
 
 
 @pytest.fixture
