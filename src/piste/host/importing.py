@@ -115,6 +115,8 @@ class Importing:
     ) -> Iterator[ImportItem]:
         """What the daemon is given, in import order; the items are in the same."""
         plan, number = self._plan, 0
+        # Of a delta that nothing needs any more nothing is kept.
+        wanted = set(plan.missing) if begins else set()
         rebuilt: dict[int, Rebuilt] = {}
         for place in plan.missing:
             first = number
@@ -123,7 +125,7 @@ class Importing:
             pieces = partial(_joined, take, range(first, number))
             if (offer := begins.get(place)) is not None:
                 made = Rebuilt(self._host.store, plan.manifest, plan.rebuilding, offer, pieces)
-                rebuilt |= dict.fromkeys(offer.places, made)
+                rebuilt |= {each: made for each in offer.places if each in wanted}
             source = plan.sources[place]
             info = path_info(plan.manifest, source, place)
             self._by_delta = place in rebuilt
