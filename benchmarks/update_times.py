@@ -162,8 +162,8 @@ def main() -> None:
         update = make(chosen.quick) if wanted else None
         if update is None:
             continue
-        report.table(update.title)
         with scratch() as place, place.hub() as hub:
+            report.table(f"{update.title}, stores on {place.kind}")
             acme = release(hub, update.old, update.new).acme
             tenant = Tenant(hub, acme.organization, acme.project, acme.member)
             for condition in wanted:
