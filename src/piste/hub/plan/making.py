@@ -21,11 +21,10 @@ import structlog
 
 from piste.hub.cache import queries as cache_queries
 from piste.hub.cache.keep import nar_key
-from piste.hub.cache.records import StoredPath
 from piste.hub.plan import queries, rules
 from piste.hub.plan.compress import Nar, write_delta
 from piste.hub.plan.manifests import read_manifest
-from piste.hub.plan.records import Asked, DeltaRow, Made, PairRow, delta_key, delta_object
+from piste.hub.plan.records import Asked, DeltaRow, HeldNar, Made, PairRow, delta_key, delta_object
 from piste.hub.services import Services
 from piste.hub.storage.base import LocalFile
 from piste.lib.clock import MINUTE, SECOND
@@ -43,6 +42,7 @@ _LOOK_SECONDS: Final = 1.0
 # A release's id is older than its row: it is made before the paths are signed.
 _OVERLAP: Final = 5 * MINUTE
 _BATCH: Final = 50
+_LOOKED_UP: Final = 2048  # paths
 _NICE: Final = 10
 
 _log = structlog.get_logger("piste.hub.deltas")
@@ -137,20 +137,29 @@ class _Maker:
 
     async def _held(
         self, manifest: Manifest, base: Manifest, successors: dict[int, int]
-    ) -> dict[str, StoredPath]:
+    ) -> dict[str, HeldNar]:
         """By base name: of old and new paths those whose NAR the hub holds, and holds for this project."""
         names = [manifest.paths[place].path for place in successors]
         names += [base.paths[place].path for place in successors.values()]
         parts = [name[:32] for name in dict.fromkeys(names)]
-        rows = await cache_queries.paths_of_project(self._services.database, self._asked.project, parts)
-        return {row.base_name: row for row in rows if row.upstream is None and row.file_size is not None}
+        held: dict[str, HeldNar] = {}
+        # Some at a time, and of each only what is needed: all rows of a large closure take as much memory as
+        # everything else that is done here.
+        for start in range(0, len(parts), _LOOKED_UP):
+            some = parts[start : start + _LOOKED_UP]
+            for row in await cache_queries.paths_of_project(
+                self._services.database, self._asked.project, some
+            ):
+                if row.upstream is None and row.file_size is not None:
+                    held[row.base_name] = HeldNar(row.nar_hash, row.nar_size, row.file_size)
+        return held
 
     async def _make_one(
         self,
         manifest: Manifest,
         base: Manifest,
         successors: dict[int, int],
-        held: dict[str, StoredPath],
+        held: dict[str, HeldNar],
         row: DeltaRow,
     ) -> None:
         services = self._services
@@ -165,7 +174,7 @@ class _Maker:
         manifest: Manifest,
         base: Manifest,
         successors: dict[int, int],
-        held: dict[str, StoredPath],
+        held: dict[str, HeldNar],
         row: DeltaRow,
     ) -> int:
         """The size of the delta, which is kept then; 0 if it is not worth having."""
@@ -209,7 +218,7 @@ class _Maker:
     async def _nar(
         self,
         base_name: str,
-        held: dict[str, StoredPath],
+        held: dict[str, HeldNar],
         files: contextlib.AsyncExitStack,
         changes: list[tuple[bytes, bytes]],
     ) -> Nar:
@@ -231,13 +240,13 @@ def _rows(
     manifest: Manifest,
     base: Manifest,
     successors: dict[int, int],
-    held: dict[str, StoredPath],
+    held: dict[str, HeldNar],
 ) -> list[DeltaRow]:
     candidates = []
     for place, at in successors.items():
         new, old = held.get(manifest.paths[place].path), held.get(base.paths[at].path)
         if new is not None and old is not None:
-            candidates.append(rules.Candidate(place, at, new.nar_size, old.nar_size, new.file_size or 0))
+            candidates.append(rules.Candidate(place, at, new.nar_size, old.nar_size, new.file_size))
     rows = []
     for number, group in enumerate(rules.groups(candidates)):
         nars: list[Made] = [

@@ -26,6 +26,14 @@ class PairRow(msgspec.Struct, frozen=True, kw_only=True):
     claimed_at: int  # by whoever makes the deltas, or has
 
 
+class HeldNar(msgspec.Struct, frozen=True, gc=False):
+    """A NAR whose file the hub has."""
+
+    nar_hash: str
+    nar_size: int
+    file_size: int
+
+
 class Asked(msgspec.Struct, frozen=True):
     """A pair whose deltas somebody would have liked."""
 
