@@ -30,7 +30,7 @@ def plot(tables: Sequence[Table]) -> str:
     for table in tables:
         for unit in dict.fromkeys(row.unit for row in _comparisons(table)):
             rows = [row for row in _comparisons(table) if row.unit == unit]
-            drawn, height = _panel(f"{table.title} ({unit})", rows, height)
+            drawn, height = _panel(f"{table.title} ({unit}, logarithmic)", rows, height)
             parts += drawn
     size = f"width='{_WIDTH}' height='{height}' viewBox='0 0 {_WIDTH} {height}'"
     background = f"<rect width='{_WIDTH}' height='{height}' fill='#ffffff'/>"
