@@ -49,6 +49,7 @@ _DRAIN_SECONDS: Final = 2.0
 _NARINFO: Final = ".narinfo"
 _LOOK_UPS: Final = (_NARINFO, ".doi")
 _NIX: Final = b"Nix/"  # in the User-Agent of every Nix: curl/8.14.1 Nix/2.34.8
+_KEPT_ROUTES: Final = (_NARINFO, "/nar/{file}")
 # Those whose rights are all in the database, so that nothing changes them without its version changing.
 _KEPT_FOR: Final = frozenset({Kind.NOBODY, Kind.USER, Kind.DEVICE, Kind.CLOSURE})
 
@@ -171,9 +172,8 @@ class Dispatch:
 
     def _keep(self, trail: Trail, response: Response) -> Keep | None:
         """Whether an answer may be given again to the same request, and until when: what a client asks for
-        by the thousand, narinfos, and NARs where a proxy is told to send them."""
-        by_proxy = "x-accel-redirect" in response.headers
-        if not trail.action.startswith("GET ") or not (by_proxy or trail.action.endswith(_NARINFO)):
+        by the thousand, narinfos and whole NARs."""
+        if not trail.action.startswith("GET ") or not trail.action.endswith(_KEPT_ROUTES):
             return None
         if response.status_code != 200 or trail.kind not in _KEPT_FOR:
             return None

@@ -92,12 +92,14 @@ class FileResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        part = {
+        part: dict[str, Any] = {
             "type": "http.response.zerocopysend",
             "file": file,
             "offset": self._start,
             "count": self._count,
         }
+        if self.status_code == 200:
+            part["piste.path"] = str(self._path)
         try:
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}

@@ -6,6 +6,7 @@ before that.
 """
 
 import asyncio
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from piste.hub.http1.cycle import Cycle, GoneError, Headers
+from piste.hub.http1.memory import FileAnswer
 
 if TYPE_CHECKING:
     from piste.hub.http1.server import Server
@@ -114,9 +116,21 @@ class Connection(asyncio.Protocol):
             if headers.index(_END) == len(headers) - len(_END):
                 self._kept_as = (line, headers, server.memory.generation)
             return False
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\ndate: %b\r\nx-request-id: %b\r\n%b" % (server.date, server.next_id(), answer)
-        )
+        start = b"HTTP/1.1 200 OK\r\ndate: %b\r\nx-request-id: %b\r\n" % (server.date, server.next_id())
+        if isinstance(answer, FileAnswer):
+            return self._send_file_again(line, start, answer)
+        self._transport.write(start + answer)
+        return True
+
+    def _send_file_again(self, line: bytes, start: bytes, answer: FileAnswer) -> bool:
+        try:
+            file = os.open(answer.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False  # whoever answers anew says why
+        cycle = Cycle(self, "GET", line, "1.1", [])
+        cycle.complete()
+        self._cycle = cycle
+        self.server.start(cycle, cycle.send_again(start + answer.head, file, answer.size))
         return True
 
     # The parser's side.
@@ -229,7 +243,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, cycle: Cycle) -> None:
         self._cycle = cycle
-        self.server.start(cycle)
+        self.server.answer(cycle)
 
     # The end.
 

@@ -1,17 +1,20 @@
 """One request and its answer, as ASGI wants them: `receive` gives the body, `send` takes the answer.
 
 Bodies wait in memory up to a bound only, in both directions; then the other side waits. An answer may send a
-part of a file (`http.response.zerocopysend`) and may say that it can be given again (`piste.keep`).
+part of a file (`http.response.zerocopysend`) and may say that it can be given again (`piste.keep`, and for a
+whole file the `piste.path` that it is found by).
 """
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from piste.hub.http1.memory import Keep
+from piste.hub.http1.memory import Answer, FileAnswer, Keep
 from piste.hub.http1.sendfile import send_part, writable
 
 if TYPE_CHECKING:
@@ -141,7 +144,7 @@ class Cycle:
             head = self._head(start, len(body) if not more else None)
             self._start = None
             if (keep := start.get("piste.keep")) is not None and not more:
-                self._keep(keep, start, body)
+                self._keep(keep, b"%b\r\n%b" % (_kept_headers(start), body))
         if self.method == "HEAD" or self._left == 0:
             body = b""
         elif self._chunked:
@@ -162,8 +165,30 @@ class Cycle:
         """The head, and a part of a file: both by the socket itself, once the transport has nothing left."""
         count: int = message["count"]
         head = b""
-        if self._start is not None:
-            head, self._start = self._head(self._start, count), None
+        start = self._start
+        if start is not None:
+            head, self._start = self._head(start, count), None
+            if (keep := start.get("piste.keep")) is not None and "piste.path" in message:
+                self._keep(keep, FileAnswer(b"%b\r\n" % _kept_headers(start), message["piste.path"], count))
+        await self._send_part(head, message["file"], message["offset"], count)
+        if self._left is not None:
+            self._left -= count
+        if not message.get("more_body", False):
+            self._end()
+
+    async def send_again(self, head: bytes, file: int, count: int) -> None:
+        """An answer from memory: its head, and all of the file, which is closed."""
+        try:
+            await self._send_part(head, file, 0, count)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise
+            raise GoneError("the client has gone, or takes nothing") from error
+        finally:
+            os.close(file)
+        self._end()
+
+    async def _send_part(self, head: bytes, file: int, offset: int, count: int) -> None:
         async with asyncio.timeout(SEND_STALL_SECONDS):
             await self.connection.flushed()
         if self._gone:
@@ -171,11 +196,7 @@ class Cycle:
         with self.connection.duplicate() as out:
             await _send_all(out, head)
             if self.method != "HEAD":
-                await send_part(out, message["file"], message["offset"], count, SEND_STALL_SECONDS)
-        if self._left is not None:
-            self._left -= count
-        if not message.get("more_body", False):
-            self._end()
+                await send_part(out, file, offset, count, SEND_STALL_SECONDS)
 
     def _head(self, start: Message, length: int | None) -> bytes:
         status: int = start["status"]
@@ -209,13 +230,11 @@ class Cycle:
         self.begun = True
         return b"".join(lines)
 
-    def _keep(self, keep: Keep, start: Message, body: bytes) -> None:
+    def _keep(self, keep: Keep, answer: Answer) -> None:
         """What stands after the id of the request, which every answer has its own of."""
         if self.kept_as is None or not self.keep_alive or self.method != "GET" or self._version != "1.1":
             return
         line, headers, generation = self.kept_as
-        lines = [b"%b: %b\r\n" % each for each in start["headers"] if each[0].lower() != b"x-request-id"]
-        answer = b"".join((*lines, b"\r\n", body))
         memory, peer = self.connection.server.memory, self.connection.peer
         memory.keep(peer, line, headers, keep, answer, generation)
 
@@ -226,6 +245,10 @@ class Cycle:
         self.finished = True
         self._arrived.set()
         self.connection.answered(self)
+
+
+def _kept_headers(start: Message) -> bytes:
+    return b"".join(b"%b: %b\r\n" % each for each in start["headers"] if each[0].lower() != b"x-request-id")
 
 
 async def _send_all(out: socket.socket, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Whole answers that were right a moment ago, for the many narinfos that one client asks for.
+"""Whole answers that were right a moment ago, for the many narinfos and NARs that one client asks for.
 
 An answer counts for exactly the bytes of the request that it was made for, from the same address, and only
 while nothing in the database has changed since; the database is asked for that several times a second, and
@@ -39,13 +39,28 @@ class Keep:
     client: str
 
 
+@dataclass(frozen=True)
+class FileAnswer:
+    """An answer whose body is a file; `head` is what stands before it, after the id of the request."""
+
+    head: bytes
+    path: str
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.path)
+
+
+Answer = bytes | FileAnswer
+
+
 @dataclass
 class Asker:
     """One client with one set of headers."""
 
     keep: Keep
     # Request line up to the version → route, and all of the answer after its id.
-    answers: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
+    answers: dict[bytes, tuple[str, Answer]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)  # by route
 
 
@@ -61,7 +76,7 @@ class Memory:
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()  # while there is anything to look at
 
-    def find(self, peer: str, line: bytes, headers: bytes) -> bytes | None:
+    def find(self, peer: str, line: bytes, headers: bytes) -> Answer | None:
         """The answer to a request: its line up to the version, and all that follows."""
         asker = self._askers.get((peer, _digest(headers)))
         if asker is None:
@@ -77,7 +92,7 @@ class Memory:
         return answer
 
     def keep(
-        self, peer: str, line: bytes, headers: bytes, keep: Keep, answer: bytes, generation: int
+        self, peer: str, line: bytes, headers: bytes, keep: Keep, answer: Answer, generation: int
     ) -> None:
         """Take an answer that was begun in a generation; what changed meanwhile makes it none."""
         if generation != self.generation:

@@ -5,7 +5,7 @@ import itertools
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, Final
@@ -71,9 +71,13 @@ class Server:
         self.stopping = True
         self._stop.set()
 
-    def start(self, cycle: Cycle) -> None:
-        """Have a request answered."""
-        task = asyncio.get_running_loop().create_task(self._run(cycle))
+    def answer(self, cycle: Cycle) -> None:
+        """Have a request answered by the application."""
+        self.start(cycle, self._by_application(cycle))
+
+    def start(self, cycle: Cycle, answering: Coroutine[Any, Any, None]) -> None:
+        """Do what answers a request, and mind its end."""
+        task = asyncio.get_running_loop().create_task(self._run(cycle, answering))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -98,9 +102,12 @@ class Server:
         if not self.connections:
             self._without_connections.set()
 
-    async def _run(self, cycle: Cycle) -> None:
+    async def _by_application(self, cycle: Cycle) -> None:
+        await self._application(cycle.scope(), cycle.receive, cycle.send)
+
+    async def _run(self, cycle: Cycle, answering: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._application(cycle.scope(), cycle.receive, cycle.send)
+            await answering
         except GoneError:
             pass
         except Exception as error:
