@@ -51,6 +51,7 @@ class HubConnection:
         credential: Credential,
         *,
         timeout: float = _TIMEOUT,
+        connect_timeout: float | None = None,
         backoff: Backoff | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -59,6 +60,7 @@ class HubConnection:
         self.address: HubAddress = credential.address
         self._token = credential.token
         self._timeout = timeout
+        self._connect_timeout = connect_timeout or timeout
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._connection: http.client.HTTPConnection | None = None
@@ -222,7 +224,9 @@ class HubConnection:
         if self._connection is not None and time.monotonic() - self._used > _IDLE:
             self.close()
         if self._connection is None:
-            self._connection = connect(self.address, self._timeout)
+            self._connection = connect(self.address, self._connect_timeout)
+            self._connection.connect()
+            self._connection.sock.settimeout(self._timeout)
         try:
             self._connection.request(method, target, body, dict(headers))
         except (BrokenPipeError, ConnectionResetError):

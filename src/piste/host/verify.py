@@ -12,12 +12,18 @@ from piste.client.api import HubClient
 from piste.client.credentials import Credential
 from piste.host.place import Host
 from piste.lib import process
-from piste.lib.errors import UnreachableError
+from piste.lib.errors import PisteError
+from piste.lib.retry import Backoff
 
 UNITS_FAILED: Final = 4  # the exit status of switch-to-configuration that speaks of units
 _ASK: Final = 30.0  # seconds that systemd may take for an answer
 _REACH: Final = 30.0  # seconds that the network may take to come back after a switch
+_CONNECT: Final = 10.0  # seconds of one attempt
+# A hub that a whole fleet asks at once is slow, and no reason to leave a release that runs well.
+_ANSWER: Final = 120.0
 _PAUSE: Final = 1.0
+# Whoever answered, it was not the hub.
+_NO_ANSWER: Final = frozenset(("hub-unreachable", "hub-certificate", "bad-answer"))
 _SETTLE: Final = 1.0  # seconds that a service which was just started has to last
 _LOOK: Final = 0.1
 
@@ -84,14 +90,18 @@ def activation_failed(status: int, before: frozenset[str], after: frozenset[str]
 
 
 def try_reach_hub(credential: Credential) -> str | None:
-    """None when the hub answers over a connection that is opened now; else why it does not."""
+    """None when the hub answers over a connection that is opened now, whatever it says; else why it does
+    not."""
     deadline = time.monotonic() + _REACH
+    once = Backoff(attempts=1)
     while True:
         try:
-            with HubClient(credential, timeout=_REACH / 3) as hub:
+            with HubClient(credential, timeout=_ANSWER, connect_timeout=_CONNECT, backoff=once) as hub:
                 hub.status()
             return None
-        except UnreachableError as error:
+        except PisteError as error:
+            if error.ref not in _NO_ANSWER:
+                return None
             if time.monotonic() + _PAUSE > deadline:
                 return error.message
         time.sleep(_PAUSE)
