@@ -7,6 +7,7 @@ there is None, and a benchmark says so.
 import shutil
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ http {{
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   open_file_cache max=4000 inactive=60s;
-  server {{ listen 127.0.0.1:{port} reuseport; root {files}; }}
+  server {{
+    listen 127.0.0.1:{port} reuseport; root {files};
+    location = /status {{ stub_status; }}
+  }}
 }}
 """
 
@@ -48,6 +52,11 @@ class Peer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def requests(self) -> int:
+        """How many it has answered, this question included."""
+        with urllib.request.urlopen(f"{self.url}/status", timeout=_STARTS) as answer:
+            return int(answer.read().splitlines()[2].split()[2])
 
 
 @contextmanager

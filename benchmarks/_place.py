@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from benchmarks._cpu import CpuGroup, cpu_group
@@ -64,9 +64,16 @@ class QuietHub(Hub):
     def requests(self) -> int:
         """How many it has answered; of those that it answered from memory within the last second maybe
         not all."""
+        from_memory = sum(int(line["count"]) for line in self._lines("requests"))
+        return len(self.answers()) + from_memory
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What the log says of each request; those that were answered from memory are not among them."""
+        return self._lines("request")
+
+    def _lines(self, event: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        single: int = sum(line.get("event") == "request" for line in lines)
-        return single + sum(int(line["count"]) for line in lines if line.get("event") == "requests")
+        return [line for line in lines if line.get("event") == event]
 
     def _announced(self, start: int) -> str:
         found = _LISTENING.search(self.log.read_text()[start:])

@@ -80,12 +80,16 @@ def service_port(root: Path) -> Iterator[int]:
 @cache
 def why_no_activation() -> str | None:
     """Why this machine can't run a system in a folder; None if it can."""
-    # Where an ordinary user of Debian does not look.
-    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "chroot"
-    before = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
-    argv = [*before, chroot, "/", "true"]
     try:
-        done = subprocess.run(argv, capture_output=True, check=False)
+        done = subprocess.run([*entrance(Path("/")), "true"], capture_output=True, check=False)
     except FileNotFoundError as error:
         return f"{error.filename} is not there"
     return None if done.returncode == 0 else "neither root nor user namespaces are to be had here"
+
+
+def entrance(root: Path) -> list[str]:
+    """What stands before a command that is to see a folder as the root of its machine."""
+    # Where an ordinary user of Debian does not look.
+    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "chroot"
+    before = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
+    return [*before, chroot, str(root)]
