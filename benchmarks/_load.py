@@ -9,6 +9,7 @@ in the environment, since every local user can read arguments.
 import asyncio
 import os
 import re
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -100,8 +101,10 @@ def _read_wrk(text: str) -> Load:
     return Load(int(found[1]), int(found[2]), int(found[3]) / 1e6, "wrk")
 
 
-async def _connection(host: str, port: int, requests: "cycle[bytes]", until: float) -> tuple[int, int]:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _connection(
+    host: str, port: int, tls: ssl.SSLContext | None, requests: "cycle[bytes]", until: float
+) -> tuple[int, int]:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     count = size = 0
     try:
         while time.monotonic() < until:
@@ -124,11 +127,12 @@ async def _generate(
     url: str, connections: int, seconds: float, paths: Sequence[str]
 ) -> tuple[int, int, float]:
     host, _, port = urlsplit(url).netloc.partition(":")
+    tls = ssl._create_unverified_context() if url.startswith("https") else None
     token = os.environ.get(_TOKEN)
     credential = f"Authorization: Bearer {token}\r\n" if token else ""
     requests = cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n".encode() for path in paths])
     began = time.monotonic()
-    work = [_connection(host, int(port), requests, began + seconds) for _ in range(connections)]
+    work = [_connection(host, int(port), tls, requests, began + seconds) for _ in range(connections)]
     counts, sizes = zip(*await asyncio.gather(*work), strict=True)
     return sum(counts), sum(sizes), time.monotonic() - began
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from benchmarks._cpu import CpuGroup, cpu_group
 from tests.hub.process import wait_for
+from tests.identities.openid import Certificate
 from tools.provision.apt import private_apt
 from tools.provision.place import CACHE, SetupError, run, say
 from tools.provision.portable_nix import STABLE_SUITE
@@ -29,7 +30,8 @@ _CONFIGURATION: Final = """\
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; default_type text/plain;
+  access_log {folder}/access.log combined buffer=64k flush=1s;
+  sendfile on; tcp_nopush on; keepalive_requests 1000000; default_type text/plain;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   open_file_cache max=4000 inactive=60s;
@@ -37,6 +39,7 @@ http {{
     listen 127.0.0.1:{port} reuseport; root {files};
     location = /status {{ stub_status; }}
   }}
+  {tls}
 }}
 """
 
@@ -48,6 +51,7 @@ class Peer:
     name: str
     port: int
     cpu: CpuGroup
+    tls_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -58,26 +62,48 @@ class Peer:
         with urllib.request.urlopen(f"{self.url}/status", timeout=_STARTS) as answer:
             return int(answer.read().splitlines()[2].split()[2])
 
+    @property
+    def tls_url(self) -> str:
+        return f"https://127.0.0.1:{self.tls_port}"
+
 
 @contextmanager
-def nginx(folder: Path, files: Path) -> Iterator[Peer | None]:
-    """One nginx process that serves `files`; `folder` is for what it needs itself."""
+def nginx(folder: Path, files: Path, certificate: Certificate | None = None) -> Iterator[Peer | None]:
+    """One nginx process that serves `files`, with a certificate also by TLS; `folder` is for what it needs
+    itself."""
     program = command("usr/sbin/nginx")
     if program is None:
         yield None
         return
     folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port, tls_port, tls = free_port(), None, ""
+    if certificate is not None:
+        tls_port = free_port()
+        tls = tls_server(tls_port, certificate, f"root {files};")
     config = folder / "nginx.conf"
-    config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port))
+    config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port, tls=tls))
     with cpu_group() as cpu:
         with (folder / "log").open("ab") as log:
             argv = cpu.joining([*program, "-p", str(folder), "-c", str(config)])
             process = subprocess.Popen(argv, stderr=log)
         cpu.add(process.pid)
-        yield from _serve(process, Peer("nginx", port, cpu), folder / "log")
+        yield from _serve(process, Peer("nginx", port, cpu, tls_port), folder / "log")
+
+
+def tls_server(port: int, certificate: Certificate, inside: str) -> str:
+    """The server block of an nginx that speaks TLS there, with nginx's own choice of everything."""
+    return (
+        f"server {{ listen 127.0.0.1:{port} ssl reuseport; ssl_certificate {certificate.file};"
+        f" ssl_certificate_key {certificate.key}; {inside} }}"
+    )
+
+
+def free_port() -> int:
+    """One that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _serve(process: "subprocess.Popen[bytes]", peer: Peer, log: Path) -> Iterator[Peer]:

@@ -4,11 +4,13 @@
 
 Beside it nginx with the same bytes as plain files: it checks no credential and asks no database. The hub is
 asked by itself, and behind nginx with the configuration that is shipped; there the processor time of both
-counts.
+counts. The shipped site speaks TLS, as both do then. Without it the hub's part is the same and the bytes cost
+less, which stands beside.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +19,12 @@ from typing import Final
 from benchmarks._cpu import CpuGroup, cpu_group
 from benchmarks._load import Load, put_under_load
 from benchmarks._pairs import Bound, Kind, Side, compare
-from benchmarks._peers import nginx
+from benchmarks._peers import Peer, nginx
 from benchmarks._place import Place, QuietHub, acme, scratch
 from benchmarks._report import Options, Report, options
+from tests.identities.openid import make_certificate
 from tests.running.closures import ATTRIBUTE, Member, make_closure, member, publish
-from tests.running.nginx import HUB_OPTIONS, shipped_nginx
+from tests.running.nginx import hub_options, shipped_nginx
 from tests.running.tenants import Tenant
 
 CONNECTIONS: Final = 16
@@ -82,7 +85,7 @@ def closure_token(tenant: Tenant, version: str) -> str:
 
 def save(tenant: Tenant, names: list[str], folder: Path) -> None:
     """What the hub answers, byte for byte, as files."""
-    (folder / "nar").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     connection = tenant.hub.connect()
     for name in names:
         headers = {"Authorization": f"Bearer {tenant.token}"}
@@ -98,38 +101,61 @@ class Bench:
     """A private and a public project with the same paths, and nginx with the same files."""
 
     def __init__(
-        self, place: Place, hub: QuietHub, second: QuietHub, chosen: Options, report: Report
+        self,
+        place: Place,
+        hub: QuietHub,
+        second: QuietHub,
+        proxy_socket: Path,
+        chosen: Options,
+        report: Report,
     ) -> None:
+        self._place = place
         self._hub = hub
         self._second = second
+        self._proxy_socket = proxy_socket
         self._chosen = chosen
         self._report = report
-        self._seconds = 1 if chosen.quick else 3
+        self._seconds = 1 if chosen.quick else 4
         self._private = acme(hub)
         self._public = self._private.another_project("open", "public")
         self._files = place.new("files")
         self._members = make_closure(7, paths=_PATHS, size=2000)
         self._publish("1.0.0", self._members)
         save(self._private, narinfo_names(self._members), self._files)
-        self._nginx, self._shipped = place.new("nginx"), place.new("shipped")
-        self._proxy, self._proxy_cpu = "", CpuGroup(None)
+        (place.folder / "tls").mkdir()
+        self._certificate = make_certificate(place.folder / "tls")
 
     def run(self) -> None:
-        with nginx(self._nginx, self._files) as peer:
+        with nginx(self._place.new("nginx"), self._files, self._certificate) as peer:
             if peer is None:
                 raise SystemExit("nginx is what this is compared with, and can't be had here")
-            plain = Target("nginx, plain files", peer.url, (peer.cpu,), "")
-            port, objects = int(self._second.listen.rpartition(":")[2]), self._hub.data / "objects"
-            with cpu_group() as cpu, shipped_nginx(self._shipped, port, objects, cpu.joining([])) as shipped:
-                self._proxy = f"http://127.0.0.1:{shipped}"
-                self._proxy_cpu = cpu
-                self._narinfos(plain)
-                self._nars(plain)
+            with self._shipped("http") as proxy, self._shipped("https") as tls_proxy:
+                self._narinfos(peer, proxy)
+                self._nars(peer, proxy, tls_proxy)
+
+    @contextmanager
+    def _shipped(self, scheme: str) -> Iterator[Target]:
+        """The hub behind the shipped nginx; what both use counts."""
+        certificate = self._certificate if scheme == "https" else None
+        objects, folder = self._hub.data / "objects", self._place.new("shipped")
+        with (
+            cpu_group() as cpu,
+            shipped_nginx(folder, self._proxy_socket, objects, cpu.joining([]), certificate) as port,
+        ):
+            yield Target("nginx", f"{scheme}://127.0.0.1:{port}", (self._second.cpu, cpu), "")
 
     def _publish(self, version: str, members: list[Member]) -> None:
         for tenant in (self._private, self._public):
             with tenant.client() as client:
                 publish(client, tenant.organization, tenant.project, version, members)
+
+    def _link(self, names: list[str]) -> None:
+        """The very files of the hub: what a copy is made of in the page cache depends on how it was written,
+        and that decides what sending it costs."""
+        for name in names:
+            target = self._files / name
+            target.parent.mkdir(exist_ok=True)
+            target.hardlink_to(next((self._hub.data / "objects").rglob(target.name)))
 
     def _askers(self, version: str) -> list[Target]:
         hub, private, public = self._hub, self._private, self._public
@@ -140,22 +166,20 @@ class Bench:
         ]
         return [Target(name, hub.url, (hub.cpu,), who.cache_path, token) for name, who, token in named]
 
-    def _narinfos(self, plain: Target) -> None:
+    def _narinfos(self, peer: Peer, proxy: Target) -> None:
         title = "narinfos for a second of the processor"
         if not self._chosen.wants(title):
             return
         self._report.table(f"{title}, {_PATHS:,} paths, {CONNECTIONS} connections")
         names = narinfo_names(self._members)
-        theirs = plain.side(names, self._seconds, _requests)
+        theirs = _plain(peer).side(names, self._seconds, _requests)
         for target in self._askers("1"):
             ours = target.side(names, self._seconds, _requests)
             self._add(ours, theirs, THIRD, "bare hub", "requests/CPU s")
-        behind = self._behind(self._askers("1")[0])
-        told = Bound(Kind.SHARE)
-        ours = behind.side(names, self._seconds, _requests)
-        self._add(ours, theirs, told, "behind nginx", "requests/CPU s")
+        ours = _behind(proxy, self._askers("1")[0]).side(names, self._seconds, _requests)
+        self._add(ours, theirs, Bound(Kind.SHARE), "behind nginx, without TLS", "requests/CPU s")
 
-    def _nars(self, plain: Target) -> None:
+    def _nars(self, peer: Peer, proxy: Target, tls_proxy: Target) -> None:
         title = "NAR bytes for a second of the processor"
         if not self._chosen.wants(title):
             return
@@ -165,21 +189,29 @@ class Bench:
             members = [member(f"large-{n}", (size, n), draw.randbytes(size)) for n in range(count)]
             self._publish(f"{version}.0.0", members)
             names = [nar_name(each) for each in members]
-            save(self._private, names, self._files)
-            theirs = plain.side(names, self._seconds, _megabytes)
+            self._link(names)
             target = self._askers(str(version))[1]
-            ours = target.side(names, self._seconds, _megabytes)
-            self._add(ours, theirs, THIRD, f"{size_name}, bare hub", "MB/CPU s")
-            ours = self._behind(target).side(names, self._seconds, _megabytes)
-            self._add(ours, theirs, NINE_TENTHS, f"{size_name}, behind nginx", "MB/CPU s")
-
-    def _behind(self, target: Target) -> Target:
-        """The same by the shipped nginx; what both use counts."""
-        return replace(target, url=self._proxy, cpu=(self._second.cpu, self._proxy_cpu))
+            plain, by_tls = _plain(peer), _plain(peer, tls=True)
+            for where, ours, theirs, bound in (
+                ("bare hub", target, plain, THIRD),
+                ("behind nginx", _behind(tls_proxy, target), by_tls, NINE_TENTHS),
+                ("behind nginx, without TLS", _behind(proxy, target), plain, NINE_TENTHS),
+            ):
+                mine, other = (each.side(names, self._seconds, _megabytes) for each in (ours, theirs))
+                self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s")
 
     def _add(self, ours: Side, theirs: Side, bound: Bound, condition: str, unit: str) -> None:
         pairs = self._chosen.pairs
         self._report.add(compare(ours, theirs, bound, condition=condition, unit=unit, pairs=pairs))
+
+
+def _plain(peer: Peer, *, tls: bool = False) -> Target:
+    name = "nginx, plain files, TLS" if tls else "nginx, plain files"
+    return Target(name, peer.tls_url if tls else peer.url, (peer.cpu,), "")
+
+
+def _behind(proxy: Target, target: Target) -> Target:
+    return replace(target, url=proxy.url, cpu=proxy.cpu)
 
 
 def _requests(load: Load) -> float:
@@ -192,10 +224,14 @@ def _megabytes(load: Load) -> float:
 
 def main() -> None:
     chosen = options(__doc__)
-    with scratch() as place, place.hub() as hub, place.hub(*HUB_OPTIONS, beside=hub) as second:
+    with ExitStack() as stack:
+        place = stack.enter_context(scratch())
+        proxy_socket = place.folder / "proxy.sock"
+        hub = stack.enter_context(place.hub())
+        second = stack.enter_context(place.hub(*hub_options(proxy_socket), beside=hub))
         about = "One hub process on SQLite, all of it in the page cache."
         report = Report("serving", about, chosen, **{"hub's data on": place.kind})
-        Bench(place, hub, second, chosen, report).run()
+        Bench(place, hub, second, proxy_socket, chosen, report).run()
     report.finish()
 
 

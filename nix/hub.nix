@@ -48,8 +48,8 @@ let
     (systemdText.argument proxy)
   ]) cfg.trustedProxies
   ++ lib.optionals cfg.nginx.enable [
-    "--trusted-proxy"
-    "127.0.0.1"
+    "--proxy-socket"
+    "/run/piste-hub/proxy.sock"
     "--accel-redirect"
     "/_piste/objects/"
   ]
@@ -202,13 +202,11 @@ in
     };
     users.groups.piste-hub = { };
 
-    # nginx reads the hub's NARs, and nothing else of it.
+    # nginx connects to the hub's socket and reads its NARs, and nothing else of it.
     users.users.nginx = lib.mkIf cfg.nginx.enable { extraGroups = [ "piste-hub" ]; };
     services.nginx = lib.mkIf cfg.nginx.enable {
       enable = true;
-      appendHttpConfig =
-        builtins.replaceStrings [ "127.0.0.1:8080" ] [ cfg.listen ]
-          (builtins.readFile ../examples/nginx/piste-http.conf);
+      appendHttpConfig = builtins.readFile ../examples/nginx/piste-http.conf;
       virtualHosts.${cfg.nginx.virtualHost}.extraConfig = builtins.readFile ../examples/nginx/piste-server.conf;
     };
 
@@ -249,6 +247,8 @@ in
         User = "piste-hub";
         Group = "piste-hub";
         StateDirectory = "piste-hub";
+        RuntimeDirectory = lib.mkIf cfg.nginx.enable "piste-hub";
+        RuntimeDirectoryMode = "0750";
         StateDirectoryMode = if cfg.nginx.enable then "0710" else "0700";
         UMask = "0077";
         EnvironmentFile = lib.mkIf (cfg.environmentFile != null) cfg.environmentFile;

@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub.process import Hub
 from tests.running.closures import Member, make_closure, publish
-from tests.running.nginx import HUB_OPTIONS, shipped_nginx
+from tests.running.nginx import hub_options, shipped_nginx
 from tests.running.tenants import Tenant, make_tenant
 
 
@@ -29,11 +29,11 @@ class Behind:
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     folder = tmp_path_factory.mktemp("behind")
-    hub = Hub(folder / "hub", options=HUB_OPTIONS)
+    proxy_socket = folder / "proxy.sock"
+    hub = Hub(folder / "hub", options=hub_options(proxy_socket))
     try:
         hub.start()
-        port = int(hub.listen.rpartition(":")[2])
-        with shipped_nginx(folder / "nginx", port, hub.data / "objects") as nginx:
+        with shipped_nginx(folder / "nginx", proxy_socket, hub.data / "objects") as nginx:
             if nginx is None:
                 pytest.skip("nginx can't be had here")
             tenant, members = make_tenant(hub, "acme", "web"), make_closure(5, paths=3, size=900_000)
@@ -46,9 +46,11 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
 
 
 @contextmanager
-def echo() -> Iterator[int]:
-    """The port of a server that answers each request with its own head."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def echo(at: Path) -> Iterator[None]:
+    """A server on a Unix socket that answers each request with its own head."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(at))
+    listener.listen()
 
     def serve() -> None:
         while True:
@@ -65,7 +67,7 @@ def echo() -> Iterator[int]:
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield listener.getsockname()[1]
+        yield
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

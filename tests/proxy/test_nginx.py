@@ -11,7 +11,7 @@ import pytest
 from tests.hub.process import Answer, Hub, wait_for
 from tests.proxy.conftest import Behind, echo
 from tests.running.closures import member, publish
-from tests.running.nginx import shipped_nginx
+from tests.running.nginx import hub_options, shipped_nginx
 from tests.running.tenants import make_tenant
 
 
@@ -26,13 +26,8 @@ def get(behind: Behind, path: str, token: str | None = None, method: str = "GET"
 
 def test_a_nar_is_the_hubs_own_with_the_hubs_headers(behind: Behind) -> None:
     by_nginx = get(behind, nar_path(behind), behind.tenant.token)
-    by_hub = Hub.request(  # another address than the proxy's is answered with the bytes themselves
-        behind.direct, "GET", nar_path(behind), token=behind.tenant.token
-    )
+    by_hub = behind.direct.request("GET", nar_path(behind), token=behind.tenant.token)
     assert by_nginx.status == 200
-    assert (
-        by_hub.headers["x-accel-redirect"] == f"/_piste/objects/{_file(behind).relative_to(_objects(behind))}"
-    )
     assert by_nginx.body == _file(behind).read_bytes()
     assert by_nginx.headers["x-accel-redirect"] is None
     for name in ("etag", "cache-control", "content-type", "x-content-type-options"):
@@ -161,7 +156,8 @@ def test_nars_are_open_to_the_hubs_group_and_nothing_else_is(behind: Behind) -> 
 @pytest.fixture(scope="module")
 def echoing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("echo")
-    with echo() as port, shipped_nginx(folder / "nginx", port, folder) as nginx:
+    at = folder / "echo.sock"
+    with echo(at), shipped_nginx(folder / "nginx", at, folder) as nginx:
         if nginx is None:
             pytest.skip("nginx can't be had here")
         yield nginx
@@ -195,6 +191,53 @@ def test_a_target_arrives_as_it_was_sent(echoing: int, target: str) -> None:
     assert f"\r\n\r\nGET {target} HTTP/1.1\r\n".encode() in answer
 
 
+def test_who_comes_by_the_socket_alone_is_told_of_files_and_believed(behind: Behind) -> None:
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Request-Id": "by-port"}
+    by_port = behind.direct.request("GET", nar_path(behind), token=behind.tenant.token, headers=forged)
+    assert by_port.headers["x-accel-redirect"] is None
+    assert by_port.body == _file(behind).read_bytes()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(_socket(behind)))
+        connection.sendall(
+            f"GET {nar_path(behind)} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {behind.tenant.token}\r\n"
+            "X-Forwarded-For: 203.0.113.9\r\nX-Request-Id: by-socket\r\n\r\n".encode()
+        )
+        answer = connection.recv(65536).decode()
+    inside = f"/_piste/objects/{_file(behind).relative_to(_objects(behind))}"
+    assert f"x-accel-redirect: {inside}\r\n" in answer
+
+    def clients() -> dict[str, str]:
+        return {line["request_id"]: line["client"] for line in behind.direct.log_lines("request")}
+
+    wait_for(lambda: "by-socket" in clients())
+    assert clients()["by-port"] == "127.0.0.1"
+    assert clients()["by-socket"] == "203.0.113.9"
+
+
+def test_the_socket_is_for_the_hubs_group_and_goes_with_the_hub(tmp_path: Path) -> None:
+    at = tmp_path / "proxy.sock"
+    hub = Hub(tmp_path / "hub", options=hub_options(at))
+    try:
+        hub.start()
+        assert stat.S_IMODE(at.stat().st_mode) == 0o660
+        second = hub.command("serve", "--listen", "127.0.0.1:0", *hub_options(at), check=False)
+        assert (second.returncode, "cannot-listen" in second.stderr) == (2, True)
+        hub.kill()
+        assert at.exists(), "what was killed leaves it"
+        hub.start()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(at))
+        assert hub.stop() == 0
+        assert not at.exists()
+        at.write_text("a file of somebody's")
+        other = hub.command("serve", "--listen", "127.0.0.1:0", *hub_options(at), check=False)
+        assert other.returncode == 2
+        assert at.read_text() == "a file of somebody's"
+    finally:
+        hub.close()
+
+
 def test_who_is_no_trusted_proxy_is_never_told_of_files(tmp_path: Path) -> None:
     options = ("--trusted-proxy", "192.0.2.1", "--accel-redirect", "/_piste/objects/")
     hub = Hub(tmp_path / "hub", options=options)
@@ -225,6 +268,10 @@ def test_a_proxy_that_sends_files_has_to_be_named_and_its_address_to_be_one(
     failed = Hub(tmp_path / "hub").command("serve", *options, check=False)
     assert failed.returncode == 2
     assert "bad-setting" in failed.stderr
+
+
+def _socket(behind: Behind) -> Path:
+    return behind.direct.data.parent / "proxy.sock"
 
 
 def _objects(behind: Behind) -> Path:

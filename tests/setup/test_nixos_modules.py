@@ -54,14 +54,15 @@ def test_half_of_a_tls_configuration_is_refused(tmp_path: Path) -> None:
 
 
 def test_nginx_in_front_gets_the_shipped_configuration_and_the_hubs_group(tmp_path: Path) -> None:
-    nginx = 'listen = "127.0.0.1:9000"; nginx = { enable = true; virtualHost = "hub.example.org"; }; };'
+    nginx = 'nginx = { enable = true; virtualHost = "hub.example.org"; }; };'
     config = _configuration(tmp_path, HUB + nginx)
     service = config["systemd"]["services"]["piste-hub"]["serviceConfig"]
-    assert "--trusted-proxy 127.0.0.1 --accel-redirect /_piste/objects/" in service["ExecStart"]
+    assert "--proxy-socket /run/piste-hub/proxy.sock --accel-redirect /_piste/objects/" in service["ExecStart"]
+    assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == ("piste-hub", "0750")
     assert service["StateDirectoryMode"] == "0710"
     assert config["users"]["users"]["nginx"]["extraGroups"] == ["piste-hub"]
     served = config["nginx"]
-    assert "server 127.0.0.1:9000;" in served["appendHttpConfig"]
+    assert "server unix:/run/piste-hub/proxy.sock;" in served["appendHttpConfig"]
     assert "alias /var/lib/piste-hub/objects/;" in served["virtualHosts"]["hub.example.org"]["extraConfig"]
     bare = _configuration(tmp_path, HUB + "};")
     assert bare["systemd"]["services"]["piste-hub"]["serviceConfig"]["StateDirectoryMode"] == "0700"

@@ -97,6 +97,12 @@ def serve(
             negative="", help="Address or network of a proxy whose X-Forwarded-For is believed; repeatable."
         ),
     ] = (),
+    proxy_socket: Annotated[
+        Path | None,
+        Parameter(
+            help="A Unix socket beside; who may connect to it (its group) is believed like a trusted proxy."
+        ),
+    ] = None,
     accel_redirect: Annotated[
         str | None,
         Parameter(
@@ -145,6 +151,7 @@ def serve(
             trusted_proxies=trusted_proxy,
             allow_egress=allow_egress,
             rate_limits=RateLimits(failed_credentials, sign_ins, resolutions),
+            proxy_socket=proxy_socket,
             accel_redirect=accel_redirect,
         )
     )

@@ -11,6 +11,9 @@ from piste.hub.errors import HubError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+# In place of an address: whoever came by the socket for a proxy.
+PROXY_SOCKET: Final = "unix:"
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 STALL_SECONDS: Final = 60.0
@@ -75,7 +78,7 @@ def request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
 def client_address(peer: str, headers: Sequence[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
     """The client's address for logs: X-Forwarded-For is read from its end, as far as trusted proxies wrote
     it."""
-    if not trusted:
+    if not trusted and peer != PROXY_SOCKET:
         return peer
     forwarded = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
     address = peer
@@ -93,6 +96,8 @@ def parse_networks(texts: Sequence[str]) -> list[Network]:
 
 def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     """Whether an address is that of a trusted proxy."""
+    if address == PROXY_SOCKET:
+        return True
     return _is_address(address) and any(ipaddress.ip_address(address) in network for network in trusted)
 
 

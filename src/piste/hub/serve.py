@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, Protocol
 
 import uvloop
@@ -50,10 +51,11 @@ async def _serve(settings: Settings) -> None:
             sys.stderr.write("Clients can't use this address: set --public-url to the one that they reach.\n")
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
+        proxy_listener = _listen_for_proxy(settings.proxy_socket, stack)
         services = await build(settings, stack)
         await services.revocations.refresh()
         await seal_secrets(services)
-        await _run(_server(services, listener, settings), settings)
+        await _run(_server(services, listener, proxy_listener, settings), settings)
 
 
 class _Serving(Protocol):
@@ -63,10 +65,12 @@ class _Serving(Protocol):
     def stop(self) -> None: ...
 
 
-def _server(services: Services, listener: socket.socket, settings: Settings) -> _Serving:
+def _server(
+    services: Services, listener: socket.socket, proxy_listener: socket.socket | None, settings: Settings
+) -> _Serving:
     """Our own on a plain socket, where files can leave by the kernel; granian for TLS, with HTTP/2."""
     if settings.tls_cert is None:
-        return Server(Application(services), listener, services.answers)
+        return Server(Application(services), listener, services.answers, proxy_listener)
     serving: _Serving = _TlsServer(Application(services), listener, settings)
     return serving
 
@@ -147,3 +151,35 @@ def _listen(settings: Settings) -> socket.socket:
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+def _listen_for_proxy(path: Path | None, stack: AsyncExitStack) -> socket.socket | None:
+    """A socket for the group alone: who may connect is believed. One that a killed process left goes."""
+    if path is None:
+        return None
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    stack.callback(listener.close)
+    try:
+        if path.is_socket() and not _is_served(path):
+            path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(0o660)
+    except OSError as error:
+        raise UsageError(
+            "cannot-listen",
+            f"The hub can't listen on {path}: {error.strerror or error}.",
+            hint="Each process needs a socket of its own, in a folder that is there.",
+        ) from error
+    stack.callback(path.unlink, missing_ok=True)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True

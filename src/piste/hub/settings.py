@@ -42,6 +42,7 @@ class Settings:
     ] = ()  # networks and hosts that the hub may fetch from beyond the public internet
     secrets_key: bytes | None = field(default=None, repr=False)  # encrypts signing and token keys at rest
     rate_limits: RateLimits = RateLimits()
+    proxy_socket: Path | None = None  # whoever may connect to it is a trusted proxy
     accel_redirect: str | None = None  # where a trusted proxy has our objects' folder; it then sends NARs
 
     @property
@@ -72,6 +73,7 @@ def make_settings(
     allow_egress: tuple[str, ...] = (),
     secrets_key_file: Path | None = None,
     rate_limits: RateLimits | None = None,
+    proxy_socket: Path | None = None,
     accel_redirect: str | None = None,
 ) -> Settings:
     """Check what the operator gave, and make the data folder; UsageError says what is wrong."""
@@ -87,7 +89,13 @@ def make_settings(
     for proxy in trusted_proxies:
         _check_network(proxy)
     _check_allowances(allow_egress)
-    _check_accel(accel_redirect, trusted_proxies)
+    if proxy_socket is not None and tls_cert is not None:
+        raise UsageError(
+            "bad-setting",
+            "--proxy-socket and --tls-cert exclude each other.",
+            hint="A proxy in front of the hub speaks TLS in its place.",
+        )
+    _check_accel(accel_redirect, bool(trusted_proxies) or proxy_socket is not None)
     _make_data_folder(data)
     return Settings(
         data=data.resolve(),
@@ -102,6 +110,7 @@ def make_settings(
         allow_egress=allow_egress,
         secrets_key=_read_secrets_key(secrets_key_file),
         rate_limits=limits,
+        proxy_socket=proxy_socket,
         accel_redirect=accel_redirect or None,
     )
 
@@ -158,18 +167,18 @@ def _check_network(text: str) -> None:
         raise UsageError("bad-setting", f"{text!r} is neither an address nor a network.") from error
 
 
-def _check_accel(prefix: str | None, proxies: tuple[str, ...]) -> None:
+def _check_accel(prefix: str | None, knows_proxy: bool) -> None:
     if not prefix:
         return
     if not _INTERNAL.fullmatch(prefix):
         raise UsageError(
             "bad-setting", f"{prefix!r} is no address within a proxy.", hint="For example /_piste/objects/."
         )
-    if not proxies:
+    if not knows_proxy:
         raise UsageError(
             "bad-setting",
             "--accel-redirect needs to know the proxy.",
-            hint="Name it by --trusted-proxy; nobody else is answered so.",
+            hint="Give it a socket by --proxy-socket, or name it by --trusted-proxy: nobody else is told.",
         )
 
 

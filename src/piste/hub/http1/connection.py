@@ -35,9 +35,10 @@ _END: Final = b"\r\n\r\n"
 class Connection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one client."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", peer: str | None = None) -> None:
+        """`peer`: who is at the other end, where that is not an address."""
         self.server = server
-        self.peer = "-"
+        self.peer = peer or "-"
         self.since = server.now  # when it became idle, or its head began to arrive
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -60,8 +61,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_WAITING)
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if peer else "-"
+        if (address := transport.get_extra_info("peername")) and self.peer == "-":
+            self.peer = address[0]
         self.server.made(self)
 
     def connection_lost(self, _: Exception | None) -> None:

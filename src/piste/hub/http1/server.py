@@ -15,6 +15,7 @@ import structlog
 from piste.hub.http1.connection import Connection
 from piste.hub.http1.cycle import Cycle, GoneError, Message
 from piste.hub.http1.memory import Memory
+from piste.hub.requests import PROXY_SOCKET
 
 Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
@@ -26,17 +27,24 @@ _log = structlog.get_logger("piste.hub.requests")
 
 
 class Server:
-    """All connections of one listener."""
+    """All connections of one listener, and of a socket for a proxy on this machine beside it."""
 
-    def __init__(self, application: Application, listener: socket.socket, memory: Memory) -> None:
+    def __init__(
+        self,
+        application: Application,
+        listener: socket.socket,
+        memory: Memory,
+        proxy_listener: socket.socket | None = None,
+    ) -> None:
         self.memory = memory
         self.connections: set[Connection] = set()
         self.stopping = False
         self.now = time.monotonic()  # to the second
         self.date = b""
-        self.address = listener.getsockname()[:2] if listener.family != socket.AF_UNIX else ("-", 0)
+        self.address = listener.getsockname()[:2]
         self._application = application
         self._listener = listener
+        self._proxy_listener = proxy_listener
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._without_connections = asyncio.Event()
@@ -50,16 +58,24 @@ class Server:
         await lifespan.start()
         loop = asyncio.get_running_loop()
         ticking = asyncio.create_task(self._tick())
-        listening = await loop.create_server(lambda: Connection(self), sock=self._listener)
+        listening = [await loop.create_server(lambda: Connection(self), sock=self._listener)]
+        if self._proxy_listener is not None:
+            listening.append(
+                await loop.create_unix_server(
+                    lambda: Connection(self, PROXY_SOCKET), sock=self._proxy_listener
+                )
+            )
         try:
             await self._stop.wait()
-            listening.close()
+            for each in listening:
+                each.close()
             for connection in [each for each in self.connections if each.is_idle()]:
                 connection.close()
             while self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
-            listening.close()
+            for each in listening:
+                each.close()
             for task in self._tasks:
                 task.cancel()
             await self._close_all()
