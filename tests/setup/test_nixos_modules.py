@@ -57,7 +57,9 @@ def test_nginx_in_front_gets_the_shipped_configuration_and_the_hubs_group(tmp_pa
     nginx = 'nginx = { enable = true; virtualHost = "hub.example.org"; }; };'
     config = _configuration(tmp_path, HUB + nginx)
     service = config["systemd"]["services"]["piste-hub"]["serviceConfig"]
-    assert "--proxy-socket /run/piste-hub/proxy.sock --accel-redirect /_piste/objects/" in service["ExecStart"]
+    assert (
+        "--proxy-socket /run/piste-hub/proxy.sock --accel-redirect /_piste/objects/" in service["ExecStart"]
+    )
     assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == ("piste-hub", "0750")
     assert service["StateDirectoryMode"] == "0710"
     assert config["users"]["users"]["nginx"]["extraGroups"] == ["piste-hub"]
