@@ -12,9 +12,9 @@ from piste.hub.app import build
 from piste.hub.services import Services
 from piste.hub.settings import make_settings
 from piste.lib.clock import wall_clock
-from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
 from tests.identities.openid import Certificate, Provider
+from tests.running.hubs import fetching_hub
 
 T = TypeVar("T")
 RunWithServices = Callable[[Callable[[Services], Coroutine[Any, Any, T]]], T]
@@ -77,12 +77,5 @@ def hub(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
 ) -> Iterator[Hub]:
     """A running hub that the tests of a module share; on both engines. Each makes its own organization."""
-    database = None
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        database = server.create()
-    made = Hub(tmp_path_factory.mktemp("hub"), database, ("--allow-egress", "localhost"))
-    try:
-        yield made.start()
-    finally:
-        made.close()
+    with fetching_hub(request, tmp_path_factory) as running:
+        yield running

@@ -21,11 +21,11 @@ from piste.nix.signature import SecretKey
 from tests.dialects.attic.exchanges import Client, cache_of
 from tests.dialects.flakehub_push.pusher import Pusher, inventory, leaf
 from tests.dialects.flakehub_push.upstream import Upstream, running_upstream
-from tests.hub.postgres import Postgres
 from tests.hub.process import Hub
 from tests.hub.publishing import Acme, chain
 from tests.identities.openid import Certificate
 from tests.running.closures import ATTRIBUTE, Member, member, new_path
+from tests.running.hubs import fetching_hub
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,15 +33,8 @@ def hub(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
 ) -> Iterator[Hub]:
     """A hub that may fetch from this machine."""
-    database = None
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        database = server.create()
-    made = Hub(tmp_path_factory.mktemp("hub"), database, ("--allow-egress", "localhost"))
-    try:
-        yield made.start()
-    finally:
-        made.close()
+    with fetching_hub(request, tmp_path_factory) as running:
+        yield running
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 
 from tests.dialects.attic.exchanges import Client, cache_of
 from tests.dialects.flakehub_push.pusher import Pusher, inventory, leaf
-from tests.hub.postgres import Postgres
 from tests.hub.process import Hub, wait_for
 from tests.hub.publishing import Acme, chain
 from tests.identities.conftest import CLAIMS
 from tests.identities.openid import Certificate, Provider
 from tests.identities.test_exchange import exchange
+from tests.running.hubs import fetching_hub
 
 SUBJECT = str(CLAIMS["sub"])
 
@@ -24,15 +24,8 @@ SUBJECT = str(CLAIMS["sub"])
 def hub(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
 ) -> Iterator[Hub]:
-    database = None
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        database = server.create()
-    made = Hub(tmp_path_factory.mktemp("hub"), database, ("--allow-egress", "localhost"))
-    try:
-        yield made.start()
-    finally:
-        made.close()
+    with fetching_hub(request, tmp_path_factory) as running:
+        yield running
 
 
 @pytest.fixture
