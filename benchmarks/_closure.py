@@ -25,13 +25,20 @@ class Shape:
     levels: int
     size: int = 107_000
 
+    def __str__(self) -> str:
+        size = f"{self.size / 1e6:.0f} MB" if self.size >= 1e6 else f"{self.size / 1000:.0f} kB"
+        return f"{self.paths:,} paths of {size}, {f'{self.levels} levels' if self.levels > 1 else 'flat'}"
+
 
 QUICK: Final = Shape(200, 10)
 DEEP: Final = Shape(1_000, 50)  # with its top the 1,001 paths and 108 MB that most figures are of
-FLAT: Final = Shape(1_000, 1)
 SMALL: Final = Shape(200, 40, 20_000)  # a push of 201 small paths
 WIDE: Final = Shape(5_000, 40, 22_000)
-LARGE: Final = Shape(40, 4, 4_000_000)  # few paths, all of them large
+LARGE: Final = Shape(40, 4, 10_000_000)  # few paths, all of them large
+SHAPES: Final = (
+    *(Shape(paths, levels, WIDE.size) for paths in (200, 1_000, 5_000) for levels in (1, 40)),
+    LARGE,
+)
 
 
 @dataclass(frozen=True)

@@ -2,41 +2,9 @@
 
 import os
 import platform
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
-
-MOST: Final = 5  # repetitions of a step
-ENOUGH: Final = 20.0  # seconds of one step, after which it is not repeated
-
-
-@dataclass
-class Times:
-    """What repetitions of one step took, in seconds."""
-
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def least(self) -> float:
-        return min(self.seconds)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    def __str__(self) -> str:
-        return f"{self.least:.2f} / {self.median:.2f}"
-
-
-def repeat(step: Callable[[], float], most: int = MOST, enough: float = ENOUGH) -> Times:
-    """Take a step, which tells its own seconds, several times; a slow one less often, but once."""
-    times = Times()
-    while len(times.seconds) < most and sum(times.seconds) < enough:
-        times.seconds.append(step())
-    return times
 
 
 def timed(step: Callable[[], object]) -> float:

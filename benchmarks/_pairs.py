@@ -7,6 +7,7 @@ pairs were at least as good.
 """
 
 import json
+import math
 import platform
 import re
 import statistics
@@ -165,12 +166,21 @@ class Table:
 
 
 def compare(
-    ours: Side, theirs: Side, bound: Bound, *, condition: str = "", unit: str = "s", pairs: int = PAIRS
+    ours: Side,
+    theirs: Side,
+    bound: Bound,
+    *,
+    condition: str = "",
+    unit: str = "s",
+    pairs: int = PAIRS,
+    enough: float = math.inf,
 ) -> Comparison:
     """Both sides, so many times. Every step starts from the same state, which it makes itself outside of
-    the time that it tells."""
+    the time that it tells. After `enough` seconds of both no further pair begins."""
     found: list[tuple[float, float]] = []
     for turn in range(pairs):
+        if sum(map(sum, found)) >= enough:
+            break
         if turn % 2 == 0:
             mine = ours.step()
             found.append((mine, theirs.step()))
