@@ -1,6 +1,7 @@
 """A hub that lies: a proxy before an honest one that changes some of the answers."""
 
 import http.client
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from urllib.parse import urlsplit
 Lie = Callable[[str, bytes], bytes]
 # Given the path that was asked for: the path that the honest hub is asked for.
 Detour = Callable[[str], str]
+# Given the path that was asked for: the byte of the file at which each answer breaks off; None: none does.
+Cut = Callable[[str], int | None]
 
+_RANGE = re.compile(r"bytes ([0-9]+)-")
 _PASSED_ON = ("Authorization", "Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
 _PASSED_BACK = ("Content-Type", "ETag", "Accept-Ranges", "Content-Range", "Location", "Cache-Control")
 
@@ -25,11 +29,13 @@ class Liar:
     url: str = ""
     lie: Lie = field(default=lambda path, body: body)
     detour: Detour = field(default=lambda path: path)
+    cut: Cut = field(default=lambda path: None)
     asked: list[str] = field(default_factory=list)
 
     def honest(self) -> None:
         self.lie = lambda path, body: body
         self.detour = lambda path: path
+        self.cut = lambda path: None
         self.asked.clear()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -52,6 +58,10 @@ class Liar:
                 handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
+        if (end := self.cut(handler.path)) is not None:
+            handler.close_connection = True
+            start = _RANGE.match(response.headers.get("Content-Range") or "")
+            data = data[: max(0, end - (int(start[1]) if start else 0))]
         handler.wfile.write(data)
 
 

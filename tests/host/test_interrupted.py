@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.process import Hub
+from tests.running.altered import altered
 from tests.running.closures import ATTRIBUTE, Member, make_closure, member, publish
 from tests.running.command import PISTE, Person, check
 from tests.running.cutting import CutLine, cut_line
@@ -21,6 +22,15 @@ SPEED = 16e6  # bytes a second: slow enough to be cut ten times, fast enough for
 REFERENCE = f"acme/web/1#{ATTRIBUTE}"
 # A closure token that lasts two seconds.
 _SHORT_LIVED = "import piste.hub.access.closure_token as token\ntoken.LIFETIME_SECONDS = 2\n"
+# A host whose spool holds four megabytes: a sixth of the largest NAR.
+_SMALL_SPOOL = """
+import piste.host.bundles as bundles
+bundles._WHOLE, bundles._PART = 1_500_000, 1_000_000
+import piste.host.spool as spool
+spool.ROOM = 4_000_000
+import piste.host.supply as supply
+supply._LAG = 500_000
+"""
 
 
 @dataclass
@@ -155,6 +165,32 @@ def test_a_fetch_that_is_cut_at_ten_points_ends_right_and_gets_little_twice(
     assert len(interruptions.happened) == 10
     published.check(person)
     assert line.passed < 1.1 * total, f"{line.passed} instead of {total}: {interruptions.happened}"
+    assert [path.name for path in (person.root / "var/cache/piste/fetch").iterdir()] == ["lock"]
+
+
+def test_a_nar_that_is_larger_than_the_spool_goes_on_where_it_was(
+    published: Published, tmp_path: Path
+) -> None:
+    line, person = published.line, published.host(tmp_path / "undisturbed")
+    small = altered(tmp_path / "altered", _SMALL_SPOOL)
+    person.extra = {**person.extra, **small}
+    before = line.passed
+    person.succeed("fetch", REFERENCE, str(person.folder / "result"))
+    total = line.passed - before
+    person = published.host(tmp_path / "host")
+    person.extra = {**person.extra, **small}
+    interruptions = Interruptions(published)
+    line.passed = 0
+    line.at = [(total * part // 100, interruptions.command) for part in (30, 45, 60, 75, 90)]
+    while True:
+        interruptions.process = process = _run(person)
+        _, said = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said.decode()
+    assert len(interruptions.happened) == 5
+    published.check(person)
+    assert line.passed < 1.1 * total, f"{line.passed} instead of {total}"
     assert [path.name for path in (person.root / "var/cache/piste/fetch").iterdir()] == ["lock"]
 
 

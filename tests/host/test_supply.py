@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -333,6 +333,59 @@ def test_a_spool_that_belongs_to_somebody_else_is_not_used(tmp_path: Path) -> No
         file.write(b"abc")
         assert b"".join(file.pieces(0, 3)) == b"abc"
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("plenty", [True, False])
+def test_of_a_nar_larger_than_the_spool_what_was_read_stays_while_the_disk_has_plenty_of_space(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plenty: bool
+) -> None:
+    for module in (supply, spool):
+        monkeypatch.setattr(module, "ROOM", 1 << 20)
+    monkeypatch.setattr(spool, "_PLENTY", 0 if plenty else 1 << 60)
+    monkeypatch.setattr(bundles, "_WHOLE", 300_000)
+    monkeypatch.setattr(bundles, "_PART", 200_000)
+    items = fill(origin, 1, lambda _: 10_000_000, together=False)
+    made, most = Bringing(origin, items, tmp_path), 0
+    with made as stock:
+        for number in range(len(made.items) - 1):
+            b"".join(stock.take(number))
+            most = max(most, sum(path.stat().st_size for path in tmp_path.glob("*.part")))
+        # Not as many are open as there are.
+        assert len(list(Path("/proc/self/fd").iterdir())) < 45
+    assert (most > 9_000_000) == plenty
+    assert plenty or most <= (1 << 20) + 2 * 200_000
+    before = origin.sent
+    assert bring(origin, items, tmp_path) == list(origin.files.values())
+    assert origin.sent - before < (1_000_000 if plenty else 10_000_001)
+
+
+def test_what_other_releases_left_stays_within_the_room_of_the_spool(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "ROOM", 2_000_000)
+    items = fill(origin, 8, lambda _: 600_000, together=False)
+    with Bringing(origin, items, tmp_path) as stock:
+        for number in range(8):
+            b"".join(stock.take(number))
+    there = len(list(tmp_path.glob("*.part")))
+    assert there >= 6
+    with Bringing(origin, items[:1], tmp_path) as stock:
+        b"".join(stock.take(0))
+        assert len(list(tmp_path.glob("*.part"))) <= 1 + 3
+
+
+def test_two_paths_with_one_large_nar_both_get_it_from_what_was_left(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "_WHOLE", 300_000)
+    monkeypatch.setattr(bundles, "_PART", 200_000)
+    monkeypatch.setattr(supply, "_LAG", 0)
+    (one,) = fill(origin, 1, lambda _: 1_000_000, together=False)
+    with Bringing(origin, [one], tmp_path) as stock:
+        for number in range(4):
+            b"".join(stock.take(number))
+    twice = [one, replace(one, place=1)]
+    assert bring(origin, twice, tmp_path) == [origin.files["0.nar"]] * 2
 
 
 def test_the_spool_stays_within_its_room(

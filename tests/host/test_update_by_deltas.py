@@ -2,24 +2,37 @@
 
 import json
 import random
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from piste.lib.zstd import zstd
+from piste.nix.store_path import StorePath
+from piste.wire.plan import PlanAnswer
 from tests.attacks.liar import Liar, running_liar
 from tests.hub.process import Hub, wait_for
+from tests.running.altered import altered
 from tests.running.closures import ATTRIBUTE, Member, make_closure, member, publish
 from tests.running.command import Finished, Person, check
 from tests.running.tenants import Tenant, make_tenant
 
+# A host that does not wait half a minute for what breaks off.
+_HASTY = """
+import piste.host.supply as supply
+from piste.lib.retry import Backoff
+supply._BACKOFF = Backoff(attempts=3, first=0.01)
+"""
 REBUILT = 60  # small paths that differ in nothing but hashes
 
 
-def _closure(version: int) -> list[Member]:
-    """Sixty small paths that refer to one another, a larger one that changed in its middle, and a top."""
+def closure_of(version: int, further: Sequence[StorePath] = ()) -> list[Member]:
+    """Sixty small paths that refer to one another, a larger one that changed in its middle, and a top, which
+    also refers to `further`."""
     draw = random.Random(3)
     made = make_closure(9, paths=1, size=4000)
     same = made[0].path
@@ -30,7 +43,7 @@ def _closure(version: int) -> list[Member]:
     if version > 1:
         body = body[:3_000_000] + b"something that was put in" + body[3_000_000:]
     large = member("large-1.0", (version, "large"), body, [made[-1].path])
-    return [*made, large, member("system", version, b"", [same, made[-1].path, large.path])]
+    return [*made, large, member("system", version, b"", [same, made[-1].path, large.path, *further])]
 
 
 @dataclass
@@ -58,10 +71,11 @@ def update(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Update]:
         tenant = make_tenant(hub.start(), "acme", "web")
         with tenant.client() as client:
             for version in (1, 2):
-                publish(client, "acme", "web", f"{version}.0.0", _closure(version))
+                publish(client, "acme", "web", f"{version}.0.0", closure_of(version))
         with running_liar(hub.url) as proxy:
-            made = Update(tenant, _closure(2), proxy)
-            _wait_for_deltas(made)
+            made = Update(tenant, closure_of(2), proxy)
+            # They are made after the publication, in the background.
+            wait_for(lambda: hub.log_lines("deltas-made"), 60)
             yield made
     finally:
         hub.close()
@@ -79,18 +93,19 @@ def _host(update: Update, folder: Path, speed: float = 1e6) -> Person:
     return person
 
 
-def _wait_for_deltas(update: Update) -> None:
-    """They are made after the publication, in the background."""
+def _delta_of(update: Update, name: str) -> str:
+    """The end of the address of the delta that makes the paths of this name."""
     with update.tenant.client() as client:
-        base = client.resolve("acme", "web", "=1.0.0", ATTRIBUTE).manifest.removeprefix("sha256:")
-    address = f"{update.tenant.api}/plan/2/{ATTRIBUTE}?have={base}"
-
-    def all_there() -> bool:
-        answer = update.tenant.hub.request("GET", address, token=update.tenant.token).json()
-        offers = (answer.get("deltas") or {}).get("offers", [])
-        return sum(len(offer["places"]) for offer in offers) >= REBUILT + 1
-
-    wait_for(all_there, 60)
+        digests = [client.resolve("acme", "web", f"={each}.0.0", ATTRIBUTE).manifest[7:] for each in (1, 2)]
+    address = f"{update.tenant.api}/plan/2/{ATTRIBUTE}?have={digests[0]}"
+    answer = update.tenant.hub.request("GET", address, token=update.tenant.token)
+    plan = msgspec.json.decode(answer.body, type=PlanAnswer)
+    names = [each.path.name for each in update.second]
+    assert plan.deltas is not None
+    for offer in plan.deltas.offers:
+        if any(names[place] == name for place in offer.places):
+            return f"/deltas/{digests[0]}/{offer.number}"
+    raise AssertionError(f"nothing makes {name}: {names}")
 
 
 def test_an_update_takes_a_fraction_of_its_bytes(update: Update, tmp_path: Path) -> None:
@@ -131,6 +146,43 @@ def test_a_delta_that_can_not_be_used_is_made_up_for(update: Update, tmp_path: P
     assert "delta" in done.stderr
 
 
+@pytest.mark.parametrize("fault", ["cut short", "other bytes"])
+def test_one_bad_delta_costs_its_own_paths_and_nothing_else(
+    update: Update, tmp_path: Path, fault: str
+) -> None:
+    person = _host(update, tmp_path)
+    person.extra = {**person.extra, **altered(tmp_path / "altered", _HASTY)}
+    bad = _delta_of(update, "part-0")
+
+    def lie(path: str, body: bytes) -> bytes:
+        return body[:-40] + bytes(40) if path.endswith(bad) else body
+
+    if fault == "cut short":
+        update.proxy.cut = lambda path: 100 if path.endswith(bad) else None
+    else:
+        update.proxy.lie = lie
+    done = update.fetch(person, "2")
+    update.check(person)
+    assert "A delta can't be used" in done.stderr
+    # Of the small paths those come whole that had not come before; the delta of the large one comes once.
+    rebuilt = [each for each in update.second if re.fullmatch("part-[0-9]+", each.path.name)]
+    small = sum(len(zstd.compress(each.nar, level=1)) for each in rebuilt)
+    assert small / 2 < done.json["bytes_received"] < 1.2 * small
+    asked = Counter(path.partition("?")[0] for path in update.proxy.asked if "/deltas/" in path)
+    assert asked.pop(next(path for path in asked if path.endswith(bad))) >= (2 if fault == "cut short" else 1)
+    assert set(asked.values()) == {1}
+    assert [path.name for path in (person.root / "var/cache/piste/fetch").iterdir()] == ["lock"]
+
+
+def test_where_no_delta_is_right_all_comes_whole(update: Update, tmp_path: Path) -> None:
+    person = _host(update, tmp_path)
+    person.extra = {**person.extra, **altered(tmp_path / "altered", _HASTY)}
+    update.proxy.cut = lambda path: 100 if "/deltas/" in path else None
+    done = update.fetch(person, "2")
+    update.check(person)
+    assert done.stderr.count("A delta can't be used") == 2
+
+
 def test_a_base_that_was_damaged_is_made_up_for(update: Update, tmp_path: Path) -> None:
     person = _host(update, tmp_path)
     for path in (person.root / "nix/store").glob("*-large-1.0"):
@@ -148,7 +200,7 @@ def test_a_base_that_is_gone_is_not_built_upon(update: Update, tmp_path: Path) -
     (person.folder / "result").unlink()
     check(person.run("nix-store", "--gc"))
     # Its top alone is there again, which is what is looked at first.
-    (person.root / str(_closure(1)[-1].path).lstrip("/")).write_text("")
+    (person.root / str(closure_of(1)[-1].path).lstrip("/")).write_text("")
     done = update.fetch(person, "2")
     update.check(person)
     assert done.json["paths_fetched"] == REBUILT + 3

@@ -223,6 +223,31 @@ def test_each_new_path_takes_the_place_of_the_one_that_is_most_like_it(acme: Acm
     assert successors(manifest, manifest) == {}
 
 
+def test_of_several_versions_the_nearest_one_is_built_upon() -> None:
+    def versions(build: str, sizes: dict[str, int]) -> Manifest:
+        made = [Known(f"openssl-{version}", build, size) for version, size in sizes.items()]
+        made.append(Known("system", build, 0, [each.name for each in made]))
+        return make_manifest(made[-1].name, {each.name: each for each in made})
+
+    def number(name: str) -> str:
+        return name[33:].removeprefix("openssl-")
+
+    base = versions("old", {"1.1.1": 900, "3.0.9": 700, "3.0.13": 400, "3.2.1": 1000, "3.10.0": 1000})
+    new = {"3.0.14": 900, "3.2.1": 10, "1.1.2": 1000, "4.0.0": 900}
+    manifest = versions("new", new)
+    found = {
+        number(manifest.paths[place].path): number(base.paths[at].path)
+        for place, at in successors(manifest, base).items()
+    }
+    assert found == {
+        "3.0.14": "3.0.13",
+        "3.2.1": "3.2.1",
+        "1.1.2": "1.1.1",
+        "4.0.0": "3.10.0",  # none is near: one of like size that nothing else builds upon
+        "system": "system",
+    }
+
+
 def test_a_thousand_paths_of_one_package_find_their_own_names_again() -> None:
     def numbered(build: str) -> Manifest:
         made = [Known(f"part-{number}", build, 1000 + number % 7) for number in range(1000)]

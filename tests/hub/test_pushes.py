@@ -91,6 +91,35 @@ def test_what_did_not_arrive_is_named_and_nothing_is_kept(acme: Acme) -> None:
     assert opened.finish().status == 200
 
 
+def test_what_came_to_a_push_that_was_cut_off_need_not_come_to_the_next(acme: Acme) -> None:
+    closure = chain("anew", 3, os.urandom(50))
+    assert Push(acme, closure).open().upload(*closure[:2]).status == 200
+    again = Push(acme, closure).open()
+    assert again.declared == {"missing": names(closure[2:]), "present": 2, "pinned": 0}
+    assert acme.narinfo(closure[0]).status == 404
+    assert again.upload(closure[2]).status == 200
+    assert again.finish().json() == {"paths": 3}
+    assert [acme.narinfo(each).status for each in closure] == [200] * 3
+
+
+def test_what_came_to_a_push_counts_for_the_same_words_of_the_same_person_alone(acme: Acme) -> None:
+    closure = chain("unfinished", 3, os.urandom(50))
+    first = Push(acme, closure).open()
+    assert first.upload(*closure).status == 200
+    colleague = Acme.__new__(Acme)
+    another = acme.hub.make_member(acme.organization, f"{acme.organization}-colleague")
+    colleague.__dict__.update(acme.__dict__, member=another)
+    assert Push(colleague, closure).open().declared["missing"] == names(closure)
+    acme.add_project("elsewhere")
+    elsewhere = Acme.__new__(Acme)
+    elsewhere.__dict__.update(acme.__dict__, project="elsewhere")
+    assert Push(elsewhere, closure).open().declared["missing"] == names(closure)
+    # Of what a path refers to the NAR was searched for; other words were never held against it.
+    assert Push(acme, closure).open(references=[]).declared["missing"] == names(closure[1:])
+    assert acme.ask("DELETE", first.place).status in (200, 204)
+    assert Push(acme, closure).open().declared["missing"] == names(closure[1:])
+
+
 def test_references_that_are_nowhere_are_no_closure(acme: Acme) -> None:
     closure = chain("rootless", 2, os.urandom(50))
     opened = Push(acme, closure[1:]).open()

@@ -78,6 +78,11 @@ class HubConnection:
         return self.address.url
 
     @property
+    def token(self) -> str | None:
+        """The credential that it speaks with now."""
+        return self._token
+
+    @property
     def logged_in(self) -> bool:
         return self._token is not None
 
@@ -334,9 +339,13 @@ def unreachable(url: str, error: Exception) -> UnreachableError:
             f"What listens at {url} does not answer as a hub.",
             hint="The address of a hub with TLS begins with https://.",
         )
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return UnreachableError(
         "hub-unreachable",
-        f"The hub {url} can't be reached: {reason}.",
+        f"The hub {url} can't be reached: {reason_of(error)}.",
         hint="Check the address (PISTE_HUB, --hub), and that the hub runs: its /healthz answers `ok`.",
     )
+
+
+def reason_of(error: Exception) -> str:
+    """Why a connection failed, in a few words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 """The plan of a deployment, asked of the hub: one request, whose answer travels as zstd."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -52,14 +52,13 @@ def ask_plan(
     return Planned(answer, tag or etag or "")
 
 
-def ask_sources(cache: HubConnection, manifest: str, places: Sequence[int]) -> list[PackedSources]:
-    """Where the NARs at these places of a manifest (`sha256:<hex>`) are. `cache` is the project's."""
-    found = []
+def ask_sources(cache: HubConnection, manifest: str, places: Sequence[int]) -> Iterator[PackedSources]:
+    """Where the NARs at these places of a manifest (`sha256:<hex>`) are, page by page. `cache` is the
+    project's."""
     target = cache.address.prefix + segments("manifest", manifest.removeprefix("sha256:"), "sources")
     for start in range(0, len(places), _PLACES):
         data, _ = _get(cache, f"{target}?places={format_places(places[start : start + _PLACES])}", {})
-        found.append(cache.decode(data or b"", PackedSources))
-    return found
+        yield cache.decode(data or b"", PackedSources)
 
 
 def _get(

@@ -5,9 +5,9 @@ bytes, so a wrong or damaged base can only fail. Must never hold more than one w
 megabytes of a group of small ones.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from piste.host.stored_nar import StoredNar
@@ -61,13 +61,33 @@ def choose(
         worth = [offer for offer in deltas.offers if _is_worth(offer, base, manifest, file_sizes, speed)]
     except (PlanError, IndexError):
         return Rebuilding()  # of no use, and not needed
-    paths = {at: StorePath.from_base_name(base.paths[at].path) for offer in worth for at in offer.bases}
-    if paths:
-        there = daemon.query_valid_paths(paths.values())
-        daemon.add_temp_roots(there)
-        there = daemon.query_valid_paths(there)
-        worth = [offer for offer in worth if all(paths[at] in there for at in offer.bases)]
-    return Rebuilding(digest, base, successors, worth)
+    return Rebuilding(digest, base, successors, _with_bases(worth, base, daemon))
+
+
+def chosen_again(
+    rebuilding: Rebuilding, spoiled: Collection[int], missing: Collection[int], daemon: Daemon
+) -> Rebuilding:
+    """Those that are still needed, without the ones of these numbers; their bases are kept by another
+    connection now."""
+    if rebuilding.base is None:
+        return rebuilding
+    lacking = set(missing)
+    left = [
+        offer
+        for offer in rebuilding.offers
+        if offer.number not in spoiled and not lacking.isdisjoint(offer.places)
+    ]
+    return replace(rebuilding, offers=_with_bases(left, rebuilding.base, daemon))
+
+
+def _with_bases(offers: list[DeltaOffer], base: Manifest, daemon: Daemon) -> list[DeltaOffer]:
+    paths = {at: StorePath.from_base_name(base.paths[at].path) for offer in offers for at in offer.bases}
+    if not paths:
+        return offers
+    there = daemon.query_valid_paths(paths.values())
+    daemon.add_temp_roots(there)
+    there = daemon.query_valid_paths(there)
+    return [offer for offer in offers if all(paths[at] in there for at in offer.bases)]
 
 
 def _is_worth(
@@ -95,7 +115,7 @@ class Rebuilt:
         self._store = store
         self._manifest = manifest
         self._rebuilding = rebuilding
-        self._offer = offer
+        self.offer = offer
         self._remaining = list(offer.places)
         self._rest = b""
         self._stream = self._apply(pieces)
@@ -122,7 +142,7 @@ class Rebuilt:
 
     def _apply(self, pieces: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
         read, size = self._base()
-        target = sum(self._manifest.paths[place].nar_size for place in self._offer.places)
+        target = sum(self._manifest.paths[place].nar_size for place in self.offer.places)
         yield from apply_delta(read, size, pieces(), target)
 
     def _base(self) -> tuple[Callable[[int, int], bytes | bytearray | memoryview], int]:
@@ -133,9 +153,9 @@ class Rebuilt:
         with _readable():
             nars = [
                 StoredNar(self._store.real_path(f"{STORE_DIR}/{base.paths[at].path}"))
-                for at in self._offer.bases
+                for at in self.offer.bases
             ]
-            if self._offer.renamed or len(nars) > 1:
+            if self.offer.renamed or len(nars) > 1:
                 held = b"".join(self._renamed(base, nars))
                 return (lambda start, length: memoryview(held)[start : start + length]), len(held)
 
@@ -147,9 +167,9 @@ class Rebuilt:
 
     def _renamed(self, base: Manifest, nars: Sequence[StoredNar]) -> Iterator[bytes]:
         successors = self._rebuilding.successors
-        for place, at, nar in zip(self._offer.places, self._offer.bases, nars, strict=True):
+        for place, at, nar in zip(self.offer.places, self.offer.bases, nars, strict=True):
             data = bytes(nar.read(0, nar.size))
-            if self._offer.renamed:
+            if self.offer.renamed:
                 data = rename(data, renames(self._manifest, base, successors, place, at))
             yield data
 

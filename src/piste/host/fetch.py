@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from piste.client.api import HubClient
-from piste.host.importing import Importing, TryPlainlyError
+from piste.host.importing import Importing, TryAgainError
 from piste.host.memory import Memory
 from piste.host.place import Host
-from piste.host.plan import Told, ask, make_plan, plan_plainly
+from piste.host.plan import Told, ask, make_plan, plan_again
 from piste.host.records import Authorised, Deployment, Fetched, Kind, Plan, Watcher
 from piste.host.resolve import authorise, granted_keys, renewed
 from piste.host.stopwatch import Stopwatch
@@ -25,6 +25,8 @@ from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.substitute import substitute
 
+# Beyond so many bad deltas the others are not tried: each costs an import that is begun anew.
+_SPOILED: Final = 3
 # What only says that this version does not understand the other side. What is wrong stays an error.
 _UNUSUAL: Final = frozenset(("bad-answer", "daemon-unknown", "manifest-unknown", "unknown-compression"))
 
@@ -129,16 +131,26 @@ class Fetching:
         self._starting = self._pool.submit(Daemon, self._host.store, self._settings)
 
     def _import(self, authorised: Authorised, plan: Plan) -> int:
-        importing = Importing(self._host, self._watcher, authorised, plan, lambda: self._renew(authorised))
-        try:
-            importing.run(self.daemon())
-        except TryPlainlyError as failure:
-            self._watcher.detail(f"{failure} Fetching the rest without it.")
-            self._restart()
-            again = plan_plainly(plan, self.daemon())
-            return importing.received + (self._import(authorised, again) if again.missing else 0)
-        self._speed = importing.speed
-        return importing.received
+        received, spoiled = 0, set[int]()
+        while plan.missing:
+            importing = Importing(
+                self._host, self._watcher, authorised, plan, lambda: self._renew(authorised)
+            )
+            try:
+                importing.run(self.daemon())
+            except TryAgainError as failure:
+                self._watcher.warn(str(failure))
+                if failure.delta is not None:
+                    spoiled.add(failure.delta.number)
+                if len(spoiled) >= _SPOILED:
+                    spoiled |= {offer.number for offer in plan.rebuilding.offers}
+                self._restart()
+                plan = plan_again(plan, spoiled, self.daemon())
+                received += importing.received
+            else:
+                self._speed = importing.speed
+                return received + importing.received
+        return received
 
     def _must_be_unusual(self, error: PisteError) -> None:
         if error.ref not in _UNUSUAL:
@@ -148,6 +160,8 @@ class Fetching:
     def _substitute(self, authorised: Authorised, link: Path) -> Fetched:
         """The way of stock Nix, which asks for one path after another, and checks the same."""
         resolution = authorised.resolution
+        if resolution.token is None:  # only an answer of before was found to hold
+            resolution = renewed(self._hub, self._host, authorised).resolution
         with self._seconds.step("substitute"):
             count = substitute(
                 self._host.store,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import Final, NoReturn
 from urllib.parse import urljoin
 
 from piste.host.bundles import Item, address, parts_of
@@ -24,7 +23,7 @@ from piste.host.spool import Spool, spool_folder
 from piste.host.supply import Supply
 from piste.host.unpack import unpack
 from piste.lib.delta import DeltaError
-from piste.lib.errors import PisteError
+from piste.lib.errors import AccessError, PisteError
 from piste.nix.hashes import Hash
 from piste.nix.narinfo import PathInfo
 from piste.nix.store_path import STORE_DIR, StorePath
@@ -36,12 +35,13 @@ from piste.wire.deltas import DeltaOffer
 from piste.wire.manifest import Manifest
 from piste.wire.resolution import NarSource
 
-# What may be wrong with a delta, and need not be with the NAR itself.
-_OF_DELTA: Final = frozenset(("nar-corrupt", "not-found", "transfer-mismatch"))
 
+class TryAgainError(Exception):
+    """What failed may have failed by a delta, or by what an earlier fetch left: try without either."""
 
-class TryPlainlyError(Exception):
-    """What failed may have failed by what an earlier fetch left, or by a delta: try without either."""
+    def __init__(self, message: str, delta: DeltaOffer | None = None) -> None:
+        super().__init__(message)
+        self.delta = delta
 
 
 class Importing:
@@ -62,25 +62,27 @@ class Importing:
         self._renew = renew
         self._counting = Lock()
         self._paths = 0
-        self._by_delta = False
+        self._spoiled: str | None = None  # the key of what is not what was promised
         self.received = 0
         self.speed: float | None = None
 
     def run(self, daemon: Daemon) -> None:
         """Bring in all that the plan lacks; the daemon is of no more use if that fails."""
-        check_space(self._host.store, self._plan)
         count = len(self._plan.missing)
         self._watcher.step(f"Fetching {count} path{'s' if count != 1 else ''}")
         with Spool(spool_folder(self._host)) as spool:
             try:
+                check_space(self._host.store, self._plan, spool.size())
                 self._transfer(daemon, spool)
             except OSError as error:
                 spool.keep = error.errno not in (errno.ENOSPC, errno.EDQUOT)
                 raise
-            except (PisteError, TryPlainlyError) as error:
-                # What lies there is of no use if it is not what was promised, and in the way on a full disk.
-                spool.keep = isinstance(error, PisteError) and error.ref not in ("nar-corrupt", "disk-full")
+            except PisteError as error:
+                spool.keep = error.ref != "disk-full"
                 raise
+            finally:
+                if self._spoiled is not None:
+                    spool.forget(self._spoiled)
             spool.keep = False
 
     def _transfer(self, daemon: Daemon, spool: Spool) -> None:
@@ -93,25 +95,17 @@ class Importing:
 
         with Supply(items, spool, bundle, plan.token, self._renew, self._count) as supply:
             try:
-                daemon.add_multiple(len(plan.missing), self._paths_of(items, begins, supply.take))
+                daemon.add_multiple(len(plan.missing), self._paths_of(items, begins, supply))
             except BaseException as error:
                 daemon.close()
                 discard_halves(self._host.store, plan)
-                if not isinstance(error, PisteError | DeltaError):
+                if not isinstance(error, PisteError):
                     raise
-                self._raise_for(error, supply.taken_up)
+                raise _explained(error) from error
             self.speed = supply.speed
 
-    def _raise_for(self, error: PisteError | DeltaError, taken_up: bool) -> NoReturn:
-        """The error for people, or that another attempt may do without what failed."""
-        if isinstance(error, DeltaError) or (self._by_delta and error.ref in _OF_DELTA):
-            raise TryPlainlyError(f"A delta can't be used: {error}") from error
-        if error.ref == "nar-corrupt" and taken_up:
-            raise TryPlainlyError("What an earlier fetch left is not what was promised.") from error
-        raise _explained(error) from error
-
     def _paths_of(
-        self, items: list[Item], begins: dict[int, DeltaOffer], take: Callable[[int], Iterator[bytes]]
+        self, items: list[Item], begins: dict[int, DeltaOffer], supply: Supply
     ) -> Iterator[ImportItem]:
         """What the daemon is given, in import order; the items are in the same."""
         plan, number = self._plan, 0
@@ -122,20 +116,45 @@ class Importing:
             first = number
             while number < len(items) and items[number].place == place:
                 number += 1
-            pieces = partial(_joined, take, range(first, number))
+            own = range(first, number)
             if (offer := begins.get(place)) is not None:
+                pieces = partial(_joined, supply.take, own)
                 made = Rebuilt(self._host.store, plan.manifest, plan.rebuilding, offer, pieces)
                 rebuilt |= {each: made for each in offer.places if each in wanted}
-            source = plan.sources[place]
-            info = path_info(plan.manifest, source, place)
-            self._by_delta = place in rebuilt
-            if self._by_delta:
-                yield info, unpack(rebuilt.pop(place).nar(place), "none", info)
+            info = path_info(plan.manifest, plan.sources[place], place)
+            if place in rebuilt:
+                yield info, self._by_delta(rebuilt.pop(place), place, info)
             else:
-                yield info, unpack(pieces(), source.compression, info)
+                yield info, self._whole(supply, own, items[first].key, place, info)
             with self._counting:
                 self._paths += 1
                 self._tell()
+
+    def _by_delta(self, made: Rebuilt, place: int, info: PathInfo) -> Iterator[bytes]:
+        """A NAR that is made of an older one. Whatever is wrong with the delta need not be with the NAR."""
+        try:
+            yield from unpack(made.nar(place), "none", info)
+        except AccessError:
+            raise
+        except (PisteError, DeltaError) as error:
+            self._spoiled = _delta_key(self._authorised, self._plan, made.offer)
+            raise TryAgainError(f"A delta can't be used, and is made up for: {error}", made.offer) from error
+
+    def _whole(
+        self, supply: Supply, own: range, key: str | None, place: int, info: PathInfo
+    ) -> Iterator[bytes]:
+        pieces = _joined(supply.take, own)
+        try:
+            yield from unpack(pieces, self._plan.sources[place].compression, info)
+        except PisteError as error:
+            if error.ref == "nar-corrupt":
+                self._spoiled = key
+                if supply.was_left(own):
+                    raise TryAgainError(
+                        f"What an earlier fetch left of {info.path} is not what was promised, and is fetched"
+                        " again."
+                    ) from error
+            raise
 
     def _count(self, size: int) -> None:
         with self._counting:  # many threads bring them
@@ -167,16 +186,17 @@ def _joined(take: Callable[[int], Iterator[bytes]], numbers: range) -> Iterator[
     return chain.from_iterable(map(take, numbers))
 
 
-def check_space(store: Store, plan: Plan) -> None:
+def check_space(store: Store, plan: Plan, fetched: int = 0) -> None:
     """Refuse what can't fit before it is downloaded: Nix would read all of it before it says so.
 
-    Unpacked it is larger, but a file system may compress what it keeps; this much it takes at least.
+    Unpacked it is larger, but a file system may compress what it keeps; this much it takes at least, and what
+    was fetched before makes room when it is in the store.
     """
     folder = store.real_path(STORE_DIR)
     place = next(one for one in (folder, *folder.parents) if one.exists())
     usage = os.statvfs(place)
     free = usage.f_bavail * usage.f_frsize
-    if plan.bytes_to_fetch > free:
+    if plan.bytes_to_fetch > free + fetched:
         raise PisteError(
             "disk-full",
             f"{plan.bytes_to_fetch} bytes have to be fetched, and {place} has room for {free}.",
@@ -232,8 +252,16 @@ def _item(authorised: Authorised, plan: Plan, place: int) -> Item:
 
 def _delta_item(authorised: Authorised, plan: Plan, place: int, offer: DeltaOffer) -> Item:
     """A delta, which is one file of the cache."""
-    url = cache_base(authorised) + address_of(plan.rebuilding, authorised.statement.manifest, offer)
-    return Item(place, url, offer.size, offer.size, True, f"{url}.{offer.size}")
+    url = _delta_url(authorised, plan, offer)
+    return Item(place, url, offer.size, offer.size, True, _delta_key(authorised, plan, offer))
+
+
+def _delta_url(authorised: Authorised, plan: Plan, offer: DeltaOffer) -> str:
+    return cache_base(authorised) + address_of(plan.rebuilding, authorised.statement.manifest, offer)
+
+
+def _delta_key(authorised: Authorised, plan: Plan, offer: DeltaOffer) -> str:
+    return f"{_delta_url(authorised, plan, offer)}.{offer.size}"
 
 
 def _explained(error: PisteError) -> PisteError:

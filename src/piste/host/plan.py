@@ -8,7 +8,7 @@ because the signed statement names its digest; addresses are believed for nothin
 import contextlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Final
@@ -20,7 +20,7 @@ from piste.client.api import HubClient
 from piste.client.credentials import Credential
 from piste.client.hub import HubConnection
 from piste.client.planning import ask_plan, ask_sources
-from piste.host.deltas import Rebuilding, choose
+from piste.host.deltas import Rebuilding, choose, chosen_again
 from piste.host.memory import Memory, Remembered
 from piste.host.place import Host
 from piste.host.records import Authorised, Plan
@@ -90,28 +90,26 @@ def make_plan(
 ) -> Plan:
     """What there is to do, once what the hub told is authorised."""
     token = authorised.resolution.token
-    manifest, sources = _manifest(told, memory, authorised)
+    manifest, sources = _manifest(hub, host, told, memory, authorised)
     missing = _missing(manifest, daemon)
     unknown = [place for place in missing if place not in sources]
     if missing and token is None:
         token = renewed(hub, host, authorised).resolution.token
     if unknown:
-        with HubConnection(cache_credential(authorised, token)) as cache:
+        with _cache(hub, host, authorised, token) as cache:
             for packed in ask_sources(cache, authorised.statement.manifest, unknown):
                 _take(packed, sources)
+            token = cache.token
     if lost := [place for place in missing if place not in sources]:
         path = manifest.paths[lost[0]].path
         raise PisteError("bad-answer", f"The hub tells nothing of {path}, which is part of the release.")
     sizes = _file_sizes(manifest, sources, told, memory)
     rebuilding = _rebuilding(told, memory, manifest, sources, missing, daemon)
-    made = rebuilding.places
-    whole = (place for place in missing if place not in made)
     return Plan(
         manifest,
         sources,
         missing,
-        sum(offer.size for offer in rebuilding.offers)
-        + sum(estimate(manifest, sources, place) for place in whole),
+        _bytes_to_fetch(manifest, sources, missing, rebuilding),
         sum(entry.nar_size if size < 0 else size for size, entry in zip(sizes, manifest.paths, strict=True)),
         token,
         sizes,
@@ -119,19 +117,28 @@ def make_plan(
     )
 
 
-def plan_plainly(plan: Plan, daemon: Daemon) -> Plan:
-    """What is left of a plan that failed in the middle, without deltas."""
+def plan_again(plan: Plan, spoiled: Collection[int], daemon: Daemon) -> Plan:
+    """What is left of a plan that failed in the middle, without the deltas of these numbers."""
     missing = _missing(plan.manifest, daemon)
     if any(place not in plan.sources for place in missing):
         raise PisteError(
             "path-not-valid", "Paths that were there have been deleted meanwhile.", hint="Try again."
         )
+    rebuilding = chosen_again(plan.rebuilding, spoiled, missing, daemon)
     return msgspec.structs.replace(
         plan,
         missing=missing,
-        bytes_to_fetch=sum(estimate(plan.manifest, plan.sources, place) for place in missing),
-        rebuilding=Rebuilding(),
+        bytes_to_fetch=_bytes_to_fetch(plan.manifest, plan.sources, missing, rebuilding),
+        rebuilding=rebuilding,
     )
+
+
+def _bytes_to_fetch(
+    manifest: Manifest, sources: Sources, missing: Sequence[int], rebuilding: Rebuilding
+) -> int:
+    made = rebuilding.places
+    whole = sum(estimate(manifest, sources, place) for place in missing if place not in made)
+    return whole + sum(offer.size for offer in rebuilding.offers)
 
 
 def _rebuilding(
@@ -149,9 +156,13 @@ def _rebuilding(
     return choose(told.answer.deltas, digest, base, manifest, sizes, daemon, memory.speed)
 
 
-def cache_credential(authorised: Authorised, token: str | None) -> Credential:
-    """The cache that the closure is read from, and the token that reads exactly that."""
-    return Credential(parse_address(authorised.resolution.cache_url), token)
+@contextlib.contextmanager
+def _cache(hub: HubClient, host: Host, authorised: Authorised, token: str | None) -> Iterator[HubConnection]:
+    """The cache that the closure is read from, with the token that reads exactly that, or its successor."""
+    with HubConnection(Credential(parse_address(authorised.resolution.cache_url), token)) as cache:
+        if token is not None:
+            cache.use_token(token, lambda: renewed(hub, host, authorised).resolution.token or token)
+        yield cache
 
 
 def estimate(manifest: Manifest, sources: Sources, place: int) -> int:
@@ -192,7 +203,9 @@ def _valid(manifest: Manifest, places: Sequence[int], daemon: Daemon) -> bytearr
     return valid
 
 
-def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manifest, Sources]:
+def _manifest(
+    hub: HubClient, host: Host, told: Told, memory: Memory, authorised: Authorised
+) -> tuple[Manifest, Sources]:
     """The closure, which has to be the one that the statement names; and what is told of its NARs."""
     digest, answer = authorised.statement.manifest, told.answer
     try:
@@ -206,7 +219,7 @@ def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manif
         elif told.held is not None and (kept := memory.manifest(digest)) is not None:
             manifest, sources = kept, Sources(kept)
         else:
-            manifest, sources = _asked_apart(authorised)
+            manifest, sources = _asked_apart(hub, host, authorised)
     except UnknownFormatError as error:
         raise PisteError("manifest-unknown", f"The manifest can't be understood: {error}.") from error
     except ManifestError as error:
@@ -216,10 +229,10 @@ def _manifest(told: Told, memory: Memory, authorised: Authorised) -> tuple[Manif
     return manifest, sources
 
 
-def _asked_apart(authorised: Authorised) -> tuple[Manifest, Sources]:
+def _asked_apart(hub: HubClient, host: Host, authorised: Authorised) -> tuple[Manifest, Sources]:
     """From a hub that has no plans: the manifest as it lies, and where all of its NARs are."""
     digest = authorised.statement.manifest
-    with HubConnection(cache_credential(authorised, authorised.resolution.token)) as cache:
+    with _cache(hub, host, authorised, authorised.resolution.token) as cache:
         manifest = decode_manifest(cache.request("GET", ("manifest", digest.removeprefix("sha256:"))), digest)
         data = cache.request("GET", ("manifest", digest.removeprefix("sha256:"), "sources"))
     try:

@@ -7,6 +7,7 @@ Refuses an answer that its statement does not cover, one that is older than what
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from piste.client.api import HubClient
 from piste.client.credentials import Login, read_login
@@ -23,6 +24,8 @@ from piste.wire.resolution import Resolution
 from piste.wire.statement import Statement, StatementError, decode_statement
 
 KEYS_VARIABLE = "PISTE_TRUSTED_PUBLIC_KEYS"
+# What the hub says of a release that could be had a moment ago.
+_WITHDRAWN: Final = frozenset(("no-release-matches", "not-found", "release-yanked"))
 
 
 def read_reference(text: str, hub_url: str, kind: Kind | None = None) -> Reference:
@@ -67,8 +70,19 @@ def authorise(
 def renewed(hub: HubClient, host: Host, authorised: Authorised) -> Authorised:
     """The same version again, for a new token: the old one has expired in the middle of a download."""
     old = authorised.resolution
-    requirement = f"={old.version}"
-    resolution = hub.resolve(old.organization, old.project, requirement, old.attribute_path, token=True)
+    try:
+        resolution = hub.resolve(
+            old.organization, old.project, f"={old.version}", old.attribute_path, token=True
+        )
+    except PisteError as error:
+        if error.ref not in _WITHDRAWN:
+            raise
+        raise AccessError(
+            error.ref,
+            f"{error.message} It was withdrawn while it was being fetched.",
+            hint=error.hint,
+            context=error.context,
+        ) from error
     statement, key = _verified(resolution, host)
     _agree(resolution, statement)
     if (resolution.store_path, resolution.manifest) != (old.store_path, old.manifest):

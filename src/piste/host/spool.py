@@ -2,7 +2,8 @@
 
 A file begins with a line that names what it holds; what follows is what came, byte by byte. Nothing in it is
 believed: a NAR that was taken up from here is checked like any other. One fetch at a time has the folder; a
-second one gets a folder that ends with it. Must never leave more behind than `ROOM` allows.
+second one gets a folder that ends with it. Must never leave more behind than `ROOM` allows and, of one NAR
+that is larger than that, what had come of it.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -24,9 +25,12 @@ from piste.host.bundles import Item
 from piste.host.place import Host
 
 ROOM: Final = 256 << 20  # what may lie here
+_PLENTY: Final = 1 << 30  # bytes that a disk has left where more than that may lie here
 _FORMAT: Final = b"piste-spool-1 "
+_HEAD: Final = 16 << 10  # which nearly all first lines fit into
 _HEAD_LIMIT: Final = 1 << 20
 _PIECE: Final = 256 * 1024
+_READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class _Slice(msgspec.Struct, array_like=True, frozen=True):
@@ -36,7 +40,8 @@ class _Slice(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SpoolFile:
-    """One file: one thread writes it, another reads what is there already."""
+    """One file: one thread writes it, another reads what is there already. One that was left before is opened
+    when it is read."""
 
     def __init__(self, path: Path, descriptor: int, offset: int, held: int = 0) -> None:
         self._path = path
@@ -75,6 +80,8 @@ class SpoolFile:
                 if self._error is not None:
                     raise self._error
                 return
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, _READING)
             piece = os.pread(self._descriptor, min(_PIECE, there - start), self._offset + start)
             if not piece:
                 return  # somebody has cut the file; that the NAR is too short is told where it is checked
@@ -128,14 +135,37 @@ class Spool:
         for path in self._folder.glob("*.part"):
             path.unlink(missing_ok=True)
 
-    def left(self) -> dict[tuple[str, int], Left]:
-        """What earlier fetches left, by key and start; what can't be used is removed."""
+    def forget(self, key: str) -> None:
+        """Remove what lies here of a file that is not what was promised, and what came together with it."""
+        for path in self._folder.glob("*.part"):
+            found = _find(path)
+            if found is not None and any(one.key == key for one in found[1]):
+                path.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """How many bytes lie here."""
+        return sum(path.stat().st_size for path in self._folder.glob("*.part"))
+
+    def has_plenty(self) -> bool:
+        """Whether the disk has so much space that more than `ROOM` may lie here."""
+        usage = os.statvfs(self._folder)
+        return usage.f_bavail * usage.f_frsize >= _PLENTY
+
+    def left(self, wanted: Collection[str]) -> dict[tuple[str, int], Left]:
+        """What earlier fetches left of these keys, by key and start. What can't be used is removed, and so is
+        what is not wanted beyond `ROOM`."""
         found: dict[tuple[str, int], Left] = {}
+        unwanted = 0
         for path in sorted(self._folder.glob("*.part")):
-            if (opened := _open(path)) is None:
+            if (there := _find(path)) is None:
                 path.unlink(missing_ok=True)
                 continue
-            file, slices = opened
+            file, slices = there
+            if not any(one.key in wanted for one in slices):
+                unwanted += file.written
+                if unwanted > ROOM:
+                    path.unlink(missing_ok=True)
+                continue
             self._left.append(file)
             at = 0
             for one in slices:
@@ -191,20 +221,25 @@ def spool_folder(host: Host) -> Path | None:
     return None
 
 
-def _open(path: Path) -> tuple[SpoolFile, list[_Slice]] | None:
+def _find(path: Path) -> tuple[SpoolFile, list[_Slice]] | None:
+    """A file that was left, and what it says that it holds; None for one that says nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, _READING)
     except OSError:
         return None
-    head = os.pread(descriptor, _HEAD_LIMIT, 0)
-    line = head[: head.find(b"\n") + 1]
     try:
+        head = os.pread(descriptor, _HEAD, 0)
+        if b"\n" not in head:
+            head = os.pread(descriptor, _HEAD_LIMIT, 0)
+        line = head[: head.find(b"\n") + 1]
         if not line.startswith(_FORMAT):
-            raise ValueError
+            return None
         slices = msgspec.json.decode(line[len(_FORMAT) :], type=list[_Slice])
-    except ValueError:
-        os.close(descriptor)
+        held = os.fstat(descriptor).st_size - len(line)
+    except (OSError, ValueError):
         return None
-    file = SpoolFile(path, descriptor, len(line), os.fstat(descriptor).st_size - len(line))
+    finally:
+        os.close(descriptor)
+    file = SpoolFile(path, -1, len(line), held)
     file.end(None)
     return file, slices

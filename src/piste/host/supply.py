@@ -10,15 +10,16 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, Self
+from urllib.parse import urlsplit
 
-from piste.client.download import Downloader, Failure
-from piste.client.hub import unreachable
+from piste.client.download import BrokenTransferError, Downloader, Failure
+from piste.client.hub import reason_of, unreachable
 from piste.host.bundles import Item, group
 from piste.host.spool import ROOM, Left, Spool, SpoolFile
-from piste.lib.errors import AccessError, PisteError
+from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.lib.retry import Backoff
 
 CONNECTIONS: Final = 16  # more gain nothing on a fast line, and cost the hub
@@ -28,6 +29,8 @@ _BEGUN: Final = 4096  # bytes of an item that are worth asking for the rest of i
 _LAG: Final = 4 << 20
 # Together half a minute: a hub that is started anew is back by then.
 _BACKOFF: Final = Backoff(attempts=9)
+# How many new tokens one request is worth: the first may have expired on the way too.
+_RENEWALS: Final = 3
 _JOIN: Final = 5.0
 _NONE: Final = -1
 _TELLING: Final = 2 << 20  # bytes that have to come to tell how fast they do
@@ -60,8 +63,7 @@ class Supply:
         self._tokens = _Tokens(token, renew)
         self._held: dict[int, Left] = {}
         self._begun: dict[int, Left] = {}
-        self._take_up(spool.left())
-        self.taken_up = bool(self._held or self._begun)
+        self._take_up(spool.left({item.key for item in items if item.key is not None}))
         self._jobs = self._grouped()
         self._job_of = array("l", [_NONE]) * len(items)
         for order, job in enumerate(self._jobs):
@@ -75,7 +77,7 @@ class Supply:
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._files: dict[int, SpoolFile] = {}
-        self._books = _Books(items, self._release)
+        self._books = _Books(items, spool, self._free)
         self._downloaders: list[Downloader] = []
         self._threads: list[threading.Thread] = []
 
@@ -113,6 +115,10 @@ class Supply:
             yield piece
         self._books.read(number, size, file, self._jobs_left(number))
 
+    def was_left(self, numbers: Iterable[int]) -> bool:
+        """Whether an earlier fetch left something of these items."""
+        return any(number in self._held or number in self._begun for number in numbers)
+
     @property
     def speed(self) -> float | None:
         """Bytes a second, where enough came to tell."""
@@ -148,10 +154,15 @@ class Supply:
     # what an earlier fetch left
 
     def _take_up(self, left: dict[tuple[str, int], Left]) -> None:
+        seen: set[tuple[str, int]] = set()
         for number, item in enumerate(self._items):
             found = left.get((item.key, item.start)) if item.key is not None else None
-            if found is None or item.size is None:
+            if item.key is None or found is None or item.size is None:
                 continue
+            # A part goes once it was read; another path with the same NAR can't have it as well.
+            if item.part and (item.key, item.start) in seen:
+                continue
+            seen.add((item.key, item.start))
             if found.size == item.size:
                 self._held[number] = found
             elif found.size >= _BEGUN:
@@ -202,6 +213,8 @@ class Supply:
             if (begun := self._begun.get(job[0])) is not None:
                 for piece in begun.file.pieces(begun.offset, begun.size):
                     file.write(piece)
+                if self._items[job[0]].part:
+                    begun.file.drop()
             self._fill(downloader, job, file)
             file.end(None)
         except BaseException as error:
@@ -212,23 +225,30 @@ class Supply:
         while True:
             if file.written and file.written == self._offsets(job)[-1]:
                 return
-            before, token = file.written, self._tokens.current
+            before = file.written
             try:
-                if self._attempt(downloader, job, file, token):
+                if self._attempt_renewing(downloader, job, file):
                     return
-            except AccessError:
-                if not self._items[job[0]].from_cache or not self._tokens.replaced(token):
-                    raise
             except Failure as error:
                 # Progress starts the count anew: a long transfer may break more often than a short one.
                 waits = _BACKOFF.waits() if file.written > before else waits
                 wait = next(waits, None)
                 if wait is None:
-                    url = self._items[job[0]].url
-                    raise unreachable(url.partition("?")[0], error) from error
+                    raise _given_up(self._items[job[0]], error) from error
                 self._stopped.wait(wait)
             if self._stopped.is_set():
                 raise AbandonedError
+
+    def _attempt_renewing(self, downloader: Downloader, job: list[int], file: SpoolFile) -> bool:
+        """One attempt, with another token where ours has expired."""
+        for _ in range(_RENEWALS):
+            token = self._tokens.current
+            try:
+                return self._attempt(downloader, job, file, token)
+            except AccessError:
+                if not self._tokens.replaced(token):
+                    raise
+        return self._attempt(downloader, job, file, self._tokens.current)
 
     def _attempt(self, downloader: Downloader, job: list[int], file: SpoolFile, token: str | None) -> bool:
         """One request for what is still to come; whether that was all."""
@@ -238,7 +258,8 @@ class Supply:
         headers = {"Authorization": f"Bearer {token}"} if token and item.from_cache else {}
 
         def write(piece: bytes) -> None:
-            self._tokens.accepted(token)
+            if item.from_cache:
+                self._tokens.accepted(token)
             file.write(piece)
             self._counted(len(piece))
 
@@ -253,15 +274,18 @@ class Supply:
                 return False
             return True
         size = None if item.size is None else item.size - behind
-        downloader.receive(
-            item.url, write, headers=headers, start=item.start + behind, size=size, part=item.part
-        )
+        try:
+            downloader.receive(
+                item.url, write, headers=headers, start=item.start + behind, size=size, part=item.part
+            )
+        except PisteError as error:
+            if item.from_cache or error.ref == "transfer-mismatch":
+                raise
+            raise _not_at_upstream(item, error) from error
         return at + 1 == len(job)
 
-    def _release(self, order: int | None, file: SpoolFile) -> None:
-        file.drop()
-        if order is None:
-            return
+    def _free(self, order: int) -> None:
+        """A job's room is there for others."""
         with self._changed:
             self._used -= sum(self._items[number].estimate for number in self._jobs[order])
             self._open -= 1
@@ -270,11 +294,17 @@ class Supply:
 
 
 class _Books:
-    """What was read, and which files may go: those whose NARs are in the store by now."""
+    """What was read, and which files may go: those whose NARs are in the store by now.
 
-    def __init__(self, items: Sequence[Item], release: Callable[[int | None, SpoolFile], None]) -> None:
+    A NAR that takes more than its share of the spool gives the room of what was read of it to what comes
+    next, and keeps the bytes for as long as the disk has plenty of space: whoever is killed in the middle of
+    it would have to fetch all of it again.
+    """
+
+    def __init__(self, items: Sequence[Item], spool: Spool, free: Callable[[int], None]) -> None:
         self._items = items
-        self._release = release
+        self._spool = spool
+        self._free = free
         self._read = 0
         self._parts: list[tuple[int | None, SpoolFile]] = []  # of a NAR that is not whole yet
         self._spent: deque[tuple[int, int | None, SpoolFile]] = deque()
@@ -287,15 +317,29 @@ class _Books:
         """An item was read; `order` is the job that ends with it."""
         item = self._items[number]
         self._read += size
-        if order is not None:
+        if order is not None or item.part:
             self._parts.append((order, file))
-        # One that is too large for the spool can't stay there until it is whole.
-        if item.last or self._sizes[item.place] > ROOM // 2:
+        if item.last:
             self._spent.extend((self._read, *each) for each in self._parts)
             self._parts.clear()
+        elif self._sizes[item.place] > ROOM // 2:
+            self._set_aside()
         while self._spent and self._spent[0][0] + _LAG < self._read:
             _, spent, old = self._spent.popleft()
-            self._release(spent, old)
+            old.drop()
+            if spent is not None:
+                self._free(spent)
+
+    def _set_aside(self) -> None:
+        order, file = self._parts.pop()
+        file.close()  # there may be more of them than a process may have open
+        if order is not None:
+            self._free(order)
+        self._parts.append((None, file))
+        if not self._spool.has_plenty():
+            for _, each in self._parts:
+                each.drop()
+            self._parts.clear()
 
 
 class _Tokens:
@@ -304,20 +348,50 @@ class _Tokens:
     def __init__(self, token: str | None, renew: Callable[[], str | None]) -> None:
         self.current = token
         self._renew = renew
-        self._good: str | None = None
-        self._first = token
+        self._counted = True  # the current one was taken, or is the one that we came with
+        self._refusal: PisteError | None = None
         self._lock = threading.Lock()
 
     def accepted(self, token: str | None) -> None:
-        self._good = token
+        if token == self.current:
+            self._counted = True
 
     def replaced(self, refused: str | None) -> bool:
         """Whether there is another one now. One that was never taken is refused for another reason than its
-        age, unless it is the one that we came with."""
+        age, unless it is the one that we came with. Who may not have another is told so once for all."""
         with self._lock:
             if self.current != refused:
                 return True
-            if refused is None or refused not in (self._good, self._first):
+            if self._refusal is not None:
+                raise self._refusal
+            if refused is None or not self._counted:
                 return False
-            self.current = self._renew()
+            try:
+                self.current = self._renew()
+            except UnreachableError as error:
+                raise BrokenTransferError(error.message) from error  # the hub may be started anew just now
+            except PisteError as error:
+                self._refusal = error
+                raise
+            self._counted = False
             return self.current not in (None, refused)
+
+
+def _given_up(item: Item, error: Exception) -> UnreachableError:
+    if item.from_cache:
+        return unreachable(item.url.partition("?")[0], error)
+    return UnreachableError(
+        "upstream-unreachable",
+        f"The upstream cache {urlsplit(item.url).netloc} can't be reached: {reason_of(error)}.",
+        hint="What the organization leaves to an upstream comes from there alone. Let the host reach it, or"
+        " wait until it answers, and try again: what was fetched is kept.",
+    )
+
+
+def _not_at_upstream(item: Item, error: PisteError) -> PisteError:
+    return PisteError(
+        "upstream-refused",
+        f"The upstream cache {urlsplit(item.url).netloc} does not give a NAR of the release: {error.message}",
+        hint="What the organization leaves to an upstream comes from there alone; whoever runs it may know"
+        " why. What was fetched is kept.",
+    )

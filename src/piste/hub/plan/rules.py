@@ -1,5 +1,6 @@
 """Which older path is a new one's base, and which NARs share a delta. Pure."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
@@ -20,6 +21,7 @@ LARGEST: Final = 4 << 30
 WORTH: Final = 0.75
 # How many manifests deltas to one are made against: hosts run a few releases, and anybody may name any.
 MOST_BASES: Final = 16
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
 # Beyond so many comparisons paths of one name are taken one after another, the smallest first.
 _COMPARISONS: Final = 250_000
 
@@ -46,8 +48,8 @@ class Group(msgspec.Struct, frozen=True):
 def successors(manifest: Manifest, base: Manifest) -> dict[int, int]:
     """Place of each new path → place of the path that it most likely stands for.
 
-    The package's name decides, without its version; then the whole name, then whether another one has that
-    base already, then how alike the sizes are.
+    The package's name decides, without its version; then the whole name, then how near the versions are, then
+    whether another one has that base already, then how alike the sizes are.
     """
     old = {entry.path for entry in base.paths}
     kept = {entry.path for entry in manifest.paths}
@@ -69,6 +71,21 @@ def successors(manifest: Manifest, base: Manifest) -> dict[int, int]:
 def package_of(base_name: str) -> tuple[str, ...]:
     """The words of a store path's name that begin with no digit: `openssl-3.0.14-bin` → openssl, bin."""
     return tuple(word for word in base_name[33:].split("-") if not word[:1].isdigit())
+
+
+def version_of(base_name: str) -> list[int]:
+    """The numbers in the words of a store path's name that begin with a digit: `openssl-3.0.14-bin` → 3, 0,
+    14."""
+    words = (word for word in base_name[33:].split("-") if word[:1].isdigit())
+    return [int(digits) for word in words for digits in _DIGITS.findall(word)]
+
+
+def _apart(one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
+    """How far two versions are from one another: in which number they differ first, and by how much."""
+    for place, (mine, yours) in enumerate(zip(one, other, strict=False)):
+        if mine != yours:
+            return -place, abs(mine - yours)
+    return -min(len(one), len(other)), 0
 
 
 def groups(candidates: Sequence[Candidate]) -> list[Group]:
@@ -120,8 +137,16 @@ def _matched(
             old = sorted(pool, key=lambda at: base_paths[at].nar_size)
             found.update(zip(new, old, strict=False))
             continue
+        versions = {at: version_of(base_paths[at].path) for at in pool}
         for place in pools[name]:
-            size = paths[place].nar_size
-            found[place] = min(pool, key=lambda at: (taken[at], abs(base_paths[at].nar_size - size)))
+            size, version = paths[place].nar_size, version_of(paths[place].path)
+            found[place] = min(
+                pool,
+                key=lambda at: (
+                    _apart(versions[at], version),
+                    taken[at],
+                    abs(base_paths[at].nar_size - size),
+                ),
+            )
             taken[found[place]] += 1
     return found

@@ -37,6 +37,9 @@ async def declare(
             raise HubError("publication-closed", "This publication was finished or abandoned meanwhile.")
         _check_same_outputs(await queries.staged_outputs(connection, publication.id), outputs)
         await queries.stage_paths(connection, publication.id, rows)
+        missing = [row.hash_part for row in rows if row.state == MISSING]
+        if missing:
+            await queries.take_over_verified(connection, publication, actor.person, missing, services.clock())
         await queries.stage_outputs(connection, publication.id, outputs)
     return await _answer(services, publication, [row.hash_part for row in rows])
 

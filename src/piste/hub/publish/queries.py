@@ -203,6 +203,33 @@ async def staged_paths(database: Database, publication_id: str) -> list[StagedPa
     return [decode(row, StagedPath) for row in rows]
 
 
+async def take_over_verified(
+    connection: Connection,
+    publication: PublicationRow,
+    person: str | None,
+    hash_parts: Sequence[str],
+    now: int,
+) -> None:
+    """Of missing paths those are verified whose NARs came to another open publication of the project, by the
+    same person, and which were declared there in the same words: it was cut off, and is begun anew."""
+    await connection.run(
+        """UPDATE staged_path SET state = 'verified'
+           WHERE publication = $1 AND state = 'missing' AND hash_part IN (SELECT value FROM json_each($5))
+               AND EXISTS (
+                   SELECT 1 FROM staged_path o JOIN publication p ON p.id = o.publication
+                   WHERE o.nar_hash = staged_path.nar_hash AND o.hash_part = staged_path.hash_part
+                       AND o.name = staged_path.name AND o.nar_size = staged_path.nar_size
+                       AND o.reference_names = staged_path.reference_names AND o.state = 'verified'
+                       AND p.project = $2 AND p.state = 'open' AND p.expires_at > $4
+                       AND COALESCE(p.created_by, '') = $3)""",
+        publication.id,
+        publication.project,
+        person or "",
+        now,
+        as_json(hash_parts),
+    )
+
+
 async def staged_states(database: Database, publication_id: str, hash_parts: Sequence[str]) -> Sequence[Row]:
     return await database.scan(
         """SELECT hash_part, name, state FROM staged_path
