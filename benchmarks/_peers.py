@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -118,29 +118,31 @@ def _serve(process: "subprocess.Popen[bytes]", peer: Peer, log: Path) -> Iterato
 
 
 @cache
-def command(program: str) -> list[str] | None:
-    """How a program of these packages is started; None where it can't be had."""
-    stamp = _ROOT / "done"
+def command(program: str, *packages: str) -> list[str] | None:
+    """How a program of these packages, else of nginx and wrk, is started; None where it can't be had."""
+    root = _ROOT.with_name("-".join((STABLE_SUITE, *packages)))
+    packages = packages or _PACKAGES
+    stamp = root / "done"
     try:
         if not stamp.exists():
-            _unpack()
+            _unpack(root, packages)
             stamp.touch()
     except SetupError as error:
-        say(f"No {' and no '.join(_PACKAGES)}: {error}")
+        say(f"No {' and no '.join(packages)}: {error}")
         return None
-    library = next(_ROOT.glob("usr/lib/*-linux-gnu"))
+    library = next(root.glob("usr/lib/*-linux-gnu"))
     loader = next(library.glob("ld-linux-*"))
-    return [str(loader), "--library-path", str(library), str(_ROOT / program)]
+    return [str(loader), "--library-path", str(library), str(root / program)]
 
 
-def _unpack() -> None:
-    say(f"  {' and '.join(_PACKAGES)} of Debian {STABLE_SUITE}, to compare with …")
-    work = _ROOT.with_name("new")
+def _unpack(root: Path, packages: Sequence[str]) -> None:
+    say(f"  {' and '.join(packages)} of Debian {STABLE_SUITE}, to compare with …")
+    work = root.with_name(f"new-{root.name}")
     shutil.rmtree(work, ignore_errors=True)
     apt = private_apt(STABLE_SUITE, work)
     apt.update()
-    for archive in apt.download(*_PACKAGES):
-        run(["dpkg", "-x", archive, _ROOT])
+    for archive in apt.download(*packages):
+        run(["dpkg", "-x", archive, root])
     shutil.rmtree(work)
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.serving [--quick] [--only WORDS]
 
 Beside it nginx with the same bytes as plain files: it checks no credential and asks no database. The hub is
-asked by itself, and behind nginx with the configuration that is shipped; there the processor time of both
-counts. The shipped site speaks TLS, as both do then. Without it the hub's part is the same and the bytes cost
-less, which stands beside.
+asked by itself, and behind nginx and Caddy with the configurations that are shipped; there the processor time
+of both counts. The shipped site speaks TLS, as both sides do then. Without it the hub's part is the same and
+the bytes cost less, which stands beside.
 """
 
 import random
@@ -23,6 +23,7 @@ from benchmarks._peers import Peer, nginx
 from benchmarks._place import Place, QuietHub, acme, scratch
 from benchmarks._report import Options, Report, options
 from tests.identities.openid import make_certificate
+from tests.running.caddy import shipped_caddy
 from tests.running.closures import ATTRIBUTE, Member, make_closure, member, publish
 from tests.running.nginx import hub_options, shipped_nginx
 from tests.running.tenants import Tenant
@@ -30,6 +31,7 @@ from tests.running.tenants import Tenant
 CONNECTIONS: Final = 16
 THIRD: Final = Bound(Kind.SHARE, 1 / 3)
 NINE_TENTHS: Final = Bound(Kind.SHARE, 0.9)
+TOLD: Final = Bound(Kind.SHARE)
 _PATHS: Final = 1000
 _SIZES: Final = {"1 MB": (1_000_000, 32), "16 MB": (16_000_000, 4), "200 MB": (200_000_000, 1)}
 
@@ -129,9 +131,13 @@ class Bench:
         with nginx(self._place.new("nginx"), self._files, self._certificate) as peer:
             if peer is None:
                 raise SystemExit("nginx is what this is compared with, and can't be had here")
-            with self._shipped("http") as proxy, self._shipped("https") as tls_proxy:
-                self._narinfos(peer, proxy)
-                self._nars(peer, proxy, tls_proxy)
+            with (
+                self._shipped("http") as proxy,
+                self._shipped("https") as tls_proxy,
+                self._shipped_caddy() as caddy,
+            ):
+                self._narinfos(peer, proxy, caddy)
+                self._nars(peer, proxy, tls_proxy, caddy)
 
     @contextmanager
     def _shipped(self, scheme: str) -> Iterator[Target]:
@@ -143,6 +149,17 @@ class Bench:
             shipped_nginx(folder, self._proxy_socket, objects, cpu.joining([]), certificate) as port,
         ):
             yield Target("nginx", f"{scheme}://127.0.0.1:{port}", (self._second.cpu, cpu), "")
+
+    @contextmanager
+    def _shipped_caddy(self) -> Iterator[Target | None]:
+        """The same with the shipped Caddy, without TLS; None where there is no Caddy."""
+        objects, folder = self._hub.data / "objects", self._place.new("caddy")
+        with (
+            cpu_group() as cpu,
+            shipped_caddy(folder, self._proxy_socket, objects, cpu.joining([])) as port,
+        ):
+            cpus = (self._second.cpu, cpu)
+            yield None if port is None else Target("Caddy", f"http://127.0.0.1:{port}", cpus, "")
 
     def _publish(self, version: str, members: list[Member]) -> None:
         for tenant in (self._private, self._public):
@@ -166,7 +183,7 @@ class Bench:
         ]
         return [Target(name, hub.url, (hub.cpu,), who.cache_path, token) for name, who, token in named]
 
-    def _narinfos(self, peer: Peer, proxy: Target) -> None:
+    def _narinfos(self, peer: Peer, proxy: Target, caddy: Target | None) -> None:
         title = "narinfos for a second of the processor"
         if not self._chosen.wants(title):
             return
@@ -176,10 +193,12 @@ class Bench:
         for target in self._askers("1"):
             ours = target.side(names, self._seconds, _requests)
             self._add(ours, theirs, THIRD, "bare hub", "requests/CPU s")
-        ours = _behind(proxy, self._askers("1")[0]).side(names, self._seconds, _requests)
-        self._add(ours, theirs, Bound(Kind.SHARE), "behind nginx, without TLS", "requests/CPU s")
+        for name, through in (("nginx", proxy), ("Caddy", caddy)):
+            if through is not None:
+                ours = _behind(through, self._askers("1")[0]).side(names, self._seconds, _requests)
+                self._add(ours, theirs, TOLD, f"behind {name}, without TLS", "requests/CPU s")
 
-    def _nars(self, peer: Peer, proxy: Target, tls_proxy: Target) -> None:
+    def _nars(self, peer: Peer, proxy: Target, tls_proxy: Target, caddy: Target | None) -> None:
         title = "NAR bytes for a second of the processor"
         if not self._chosen.wants(title):
             return
@@ -192,11 +211,14 @@ class Bench:
             self._link(names)
             target = self._askers(str(version))[1]
             plain, by_tls = _plain(peer), _plain(peer, tls=True)
-            for where, ours, theirs, bound in (
+            rows = [
                 ("bare hub", target, plain, THIRD),
                 ("behind nginx", _behind(tls_proxy, target), by_tls, NINE_TENTHS),
                 ("behind nginx, without TLS", _behind(proxy, target), plain, NINE_TENTHS),
-            ):
+            ]
+            if caddy is not None:
+                rows.append(("behind Caddy, without TLS", _behind(caddy, target), plain, TOLD))
+            for where, ours, theirs, bound in rows:
                 mine, other = (each.side(names, self._seconds, _megabytes) for each in (ours, theirs))
                 self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s")
 

@@ -62,7 +62,7 @@ def shipped_nginx(
         argv = [*(wrap or []), *program, "-p", str(folder), "-c", str(config)]
         process = subprocess.Popen(argv, stderr=said)
     try:
-        wait_for(lambda: _answers(port) or process.poll() is not None, _STARTS)
+        wait_for(lambda: listens(port) or process.poll() is not None, _STARTS)
         if process.poll() is not None:
             raise RuntimeError((folder / "said").read_text() + (folder / "error.log").read_text())
         yield port
@@ -71,6 +71,6 @@ def shipped_nginx(
         process.wait(_STARTS)
 
 
-def _answers(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
