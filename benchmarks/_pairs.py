@@ -108,6 +108,13 @@ class Comparison:
             "met": self.met,
         }
 
+    @classmethod
+    def of_json(cls, found: dict[str, Any]) -> "Comparison":
+        bound = Bound(Kind(found["ratio"]), found["bound"])
+        values = found["values"]
+        pairs = list(zip(values["ours"], values["theirs"], strict=True))
+        return cls(found["condition"], found["ours"], found["theirs"], found["unit"], bound, pairs)
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -163,6 +170,12 @@ class Table:
 
     def as_json(self) -> dict[str, Any]:
         return {"title": self.title, "rows": [row.as_json() for row in self.rows]}
+
+    @classmethod
+    def of_comparisons(cls, found: dict[str, Any]) -> "Table":
+        """What was written as JSON, without its limits."""
+        rows = [Comparison.of_json(row) for row in found["rows"] if "ours" in row]
+        return cls(found["title"], [*rows])
 
 
 def compare(

@@ -50,7 +50,7 @@ def _panel(title: str, rows: Sequence[Comparison], top: int) -> tuple[list[str],
     high = max(max(values), low * 10)
     scale = (_WIDTH - _LEFT - _RIGHT) / math.log10(high / low)
     y = top + 22
-    parts = [_text(10, top + 14, title, weight="600", size=14)]
+    parts = [_text(10, top + 14, title, weight="600", size=_fitting(title, 14, _WIDTH - 20))]
     for row in rows:
         label = row.condition
         for name, place, colour in ((row.ours, 0, _OURS), (row.theirs, 1, _THEIRS)):
@@ -69,15 +69,20 @@ def _bar(name: str, side: Sequence[float], y: int, low: float, scale: float, col
     first, third = at(quartile(side, 1)), at(quartile(side, 3))
     middle, length = y + _BAR / 2, max(at(median) - _LEFT, 1)
     return [
-        _text(_LEFT - 8, y + _BAR - 2, name, anchor="end"),
+        _text(_LEFT - 8, y + _BAR - 2, name, anchor="end", size=_fitting(name, 12, _LEFT - 12)),
         f"<rect x='{_LEFT}' y='{y}' width='{length:.1f}' height='{_BAR}' fill='{colour}'/>",
         f"<line x1='{first:.1f}' x2='{third:.1f}' y1='{middle}' y2='{middle}' stroke='#222222'/>",
         _text(max(at(median), third) + 6, y + _BAR - 2, number(median)),
     ]
 
 
+def _fitting(text: str, size: int, room: float) -> float:
+    """The size at which a text has room; letters are some six tenths as wide as they are high."""
+    return min(size, round(room / (0.6 * len(text)), 1))
+
+
 def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400", size: int = 12
+    x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400", size: float = 12
 ) -> str:
     style = f"{_FONT} font-size='{size}' font-weight='{weight}' text-anchor='{anchor}' fill='#222222'"
     return f"<text x='{x:.1f}' y='{y}' {style}>{escape(text)}</text>"

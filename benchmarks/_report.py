@@ -1,16 +1,18 @@
 """What a benchmark found, as it goes on the terminal, and at the end as files: raw numbers as JSON with the
 machine and the versions, a table in Markdown, a plot.
 
-    python -m benchmarks._report        # writes benchmarks/results/README.md anew, of what lies there
+    python -m benchmarks._report        # plots and results/README.md anew, of what lies there
 
 A quick run judges nothing and leaves no files, unless it is told where.
 """
 
 import argparse
+import json
 import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,15 +118,27 @@ class Report:
             "tables": [table.as_json() for table in self._tables],
         }
         (folder / f"{self._name}.json").write_text(dump(document))
-        drawing = plot(self._tables)
-        if "<rect x" in drawing:
-            (folder / f"{self._name}.svg").write_text(drawing)
+        _draw(folder / f"{self._name}.svg", self._tables)
         tables = "\n".join(table.markdown() for table in self._tables)
         (folder / f"{self._name}.md").write_text(f"{self._about}\n\n{tables}\n{self._told()}\n")
         write_index(folder)
 
     def _told(self) -> str:
         return "Conditions: " + ", ".join(f"{name} {value}" for name, value in self._conditions.items()) + "."
+
+
+def _draw(file: Path, tables: Sequence[Table]) -> None:
+    """A plot where there is something to draw."""
+    drawing = plot(tables)
+    if "<rect x" in drawing:
+        file.write_text(drawing)
+
+
+def draw_again(folder: Path) -> None:
+    """All plots, from the raw numbers."""
+    for file in folder.glob("*.json"):
+        found = json.loads(file.read_text())["tables"]
+        _draw(file.with_suffix(".svg"), [Table.of_comparisons(each) for each in found])
 
 
 def write_index(folder: Path) -> None:
@@ -149,4 +163,5 @@ def _load() -> str:
 
 
 if __name__ == "__main__":
+    draw_again(RESULTS)
     write_index(RESULTS)
