@@ -178,6 +178,30 @@ def test_each_kind_of_request_outlives_its_token_and_the_release_stays_the_same(
     assert done.json["bytes_received"] < 5_000_000 + REBUILT * 10_000
 
 
+def test_where_nix_fetches_by_itself_its_token_is_renewed_as_well(world: World, tmp_path: Path) -> None:
+    person = world.host(tmp_path, world.tenant.resolve_only("1", ATTRIBUTE))
+    held = threading.Lock()
+
+    def hold(path: str) -> str:
+        # One NAR, in the middle of those that Nix asks for.
+        if (
+            "/nar/" in path
+            and sum("/nar/" in each for each in world.proxy.asked) > 20
+            and held.acquire(False)
+        ):
+            threading.Event().wait(_OUTLIVED)
+        return path
+
+    world.proxy.detour = hold
+    world.proxy.lie = lambda path, body: b"[]" if "/plan/" in path or path.endswith("/sources") else body
+    done = world.fetch(person, "1")
+    assert done.code == 0, done.stderr
+    assert "Nix fetches the closure by itself" in done.stderr
+    there = check(person.run("nix-store", "-qR", str(world.second[-1].path))).split()
+    assert set(there) == {str(each.path) for each in world.second}
+    assert set(world.resolutions()) == {"1", "=1.1.0"}
+
+
 @pytest.mark.parametrize("end", ["revoked", "yanked for security"])
 def test_a_fetch_that_may_not_go_on_says_why_and_ends(patient: World, tmp_path: Path, end: str) -> None:
     world, token = patient, patient.tenant.resolve_only("1", ATTRIBUTE)

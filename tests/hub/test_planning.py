@@ -119,6 +119,9 @@ def test_the_sources_of_some_places_are_asked_for_by_their_numbers(acme: Acme) -
     assert unpack_sources(some, manifest) == {place: every[place] for place in (1, 3, 4)}
     assert acme.ask("GET", address + "5", token=token).status == 404
     assert acme.ask("GET", address + "x", token=token).ref == "bad-request"
+    # However large a closure is, an answer is not.
+    assert acme.ask("GET", address + "0-4095", token=token).status == 404
+    assert acme.ask("GET", address + "0-4096", token=token).ref == "bad-request"
 
 
 def test_an_answer_is_zstd_for_who_takes_that(acme: Acme) -> None:

@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import Final, Self
 
 from piste.client.api import HubClient
+from piste.client.hub import HubConnection
 from piste.host.importing import Importing, TryAgainError
 from piste.host.memory import Memory
 from piste.host.place import Host
-from piste.host.plan import Told, ask, make_plan, plan_again
+from piste.host.plan import Told, ask, cache_credential, make_plan, plan_again
 from piste.host.records import Authorised, Deployment, Fetched, Kind, Plan, Watcher
 from piste.host.resolve import authorise, granted_keys, renewed
 from piste.host.stopwatch import Stopwatch
-from piste.lib.errors import PisteError, UsageError
+from piste.lib.errors import AccessError, PisteError, UsageError
+from piste.lib.process import CommandError
 from piste.nix.flake_ref import Reference
 from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
 from piste.nixcmd.substitute import substitute
+from piste.wire.resolution import Resolution
 
 # Beyond so many bad deltas the others are not tried: each costs an import that is begun anew.
 _SPOILED: Final = 3
+# Of an hour each, for a closure that Nix fetches by itself.
+_TOKENS: Final = 24
 # What only says that this version does not understand the other side. What is wrong stays an error.
 _UNUSUAL: Final = frozenset(("bad-answer", "daemon-unknown", "manifest-unknown", "unknown-compression"))
 
@@ -158,21 +163,32 @@ class Fetching:
         self._watcher.warn(f"Nix fetches the closure by itself, which takes longer: {error.message}")
 
     def _substitute(self, authorised: Authorised, link: Path) -> Fetched:
-        """The way of stock Nix, which asks for one path after another, and checks the same."""
+        """The way of stock Nix, which asks for one path after another, and checks the same. It can't renew a
+        token: where that has ended meanwhile it begins anew with another, and has what came before."""
         resolution = authorised.resolution
         if resolution.token is None:  # only an answer of before was found to hold
             resolution = renewed(self._hub, self._host, authorised).resolution
         with self._seconds.step("substitute"):
-            count = substitute(
-                self._host.store,
-                resolution.store_path,
-                resolution.cache_url,
-                resolution.token,
-                link.absolute(),
-                settings=self._settings,
-                on_line=self._watcher.detail,
-            )
-        return Fetched(authorised.store_path, count, 0, 0)
+            for _ in range(_TOKENS):
+                try:
+                    return self._substitute_once(resolution, link)
+                except CommandError:
+                    if not _is_refused(resolution):
+                        raise
+                resolution = renewed(self._hub, self._host, authorised).resolution
+            return self._substitute_once(resolution, link)
+
+    def _substitute_once(self, resolution: Resolution, link: Path) -> Fetched:
+        count = substitute(
+            self._host.store,
+            resolution.store_path,
+            resolution.cache_url,
+            resolution.token,
+            link.absolute(),
+            settings=self._settings,
+            on_line=self._watcher.detail,
+        )
+        return Fetched(resolution.store_path, count, 0, 0)
 
     def _remember(self, authorised: Authorised, plan: Plan) -> None:
         if (told := self._told) is not None and told.etag:
@@ -183,3 +199,16 @@ class Fetching:
     def _renew(self, authorised: Authorised) -> str | None:
         self._watcher.detail("The token of the closure has expired; asking for another.")
         return renewed(self._hub, self._host, authorised).resolution.token
+
+
+def _is_refused(resolution: Resolution) -> bool:
+    """Whether the hub takes the token of a closure no more, which Nix tells like a path that is missing."""
+    name = f"{StorePath.parse(resolution.store_path).hash_part}.narinfo"
+    with HubConnection(cache_credential(resolution.cache_url, resolution.token)) as cache:
+        try:
+            cache.request("GET", (name,))
+        except AccessError:
+            return True
+        except PisteError:
+            return False
+    return False

@@ -159,10 +159,15 @@ def _rebuilding(
 @contextlib.contextmanager
 def _cache(hub: HubClient, host: Host, authorised: Authorised, token: str | None) -> Iterator[HubConnection]:
     """The cache that the closure is read from, with the token that reads exactly that, or its successor."""
-    with HubConnection(Credential(parse_address(authorised.resolution.cache_url), token)) as cache:
+    with HubConnection(cache_credential(authorised.resolution.cache_url, token)) as cache:
         if token is not None:
             cache.use_token(token, lambda: renewed(hub, host, authorised).resolution.token or token)
         yield cache
+
+
+def cache_credential(cache_url: str, token: str | None) -> Credential:
+    """A cache, and the token of a closure in it."""
+    return Credential(parse_address(cache_url), token)
 
 
 def estimate(manifest: Manifest, sources: Sources, place: int) -> int:
