@@ -16,7 +16,7 @@ from piste.host.bundles import Item, parts_of
 from piste.host.spool import Spool
 from piste.host.supply import Supply
 from piste.hub.cache.bundles import parse_places
-from piste.lib.errors import AccessError, PisteError
+from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.lib.retry import Backoff
 
 
@@ -30,6 +30,7 @@ class Origin:
     cut_after: dict[str, int] = field(default_factory=dict)  # bytes of the first answer
     ranges: bool = True
     bundles: bool = True
+    forbidden: set[str] = field(default_factory=set)  # whatever the token
     asked: list[str] = field(default_factory=list)
     sent: int = 0
     url: str = ""
@@ -44,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start = int(asked_range[1]) if asked_range and origin.ranges else 0
         origin.asked.append(f"{name}@{start}")
-        if not self._allowed():
+        if name in origin.forbidden or not self._allowed():
             self._head(401, 0)
             return
         data = self._data(name)
@@ -263,6 +264,48 @@ def test_a_new_token_that_is_refused_too_is_an_error_and_no_loop(origin: Origin)
     origin.token = "another"
     with pytest.raises(AccessError):
         bring(origin, items, token="old", renew=lambda: "new")
+
+
+def test_one_nar_that_is_refused_with_every_token_is_an_error_while_others_still_come(origin: Origin) -> None:
+    items = fill(origin, 300, lambda _: 100_000, together=False)
+    origin.forbidden.add("299.nar")
+    renewals: list[str] = []
+
+    def renew() -> str:
+        renewals.append(f"token {len(renewals)}")
+        return renewals[-1]
+
+    with pytest.raises(AccessError):
+        bring(origin, [items[-1], *items[:-1]], token="old", renew=renew)
+    assert len(renewals) <= 3
+
+
+def test_a_hub_that_is_away_when_the_token_expires_is_waited_for(origin: Origin) -> None:
+    items = fill(origin, 50, lambda _: 1000, together=False)
+    origin.token = "new"
+    attempts: list[int] = []
+
+    def renew() -> str:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise UnreachableError("hub-unreachable", "The hub can't be reached.")
+        return "new"
+
+    assert bring(origin, items, token="old", renew=renew) == list(origin.files.values())
+
+
+def test_whoever_may_not_have_another_token_is_told_so_once(origin: Origin) -> None:
+    items = fill(origin, 200, lambda _: 1000, together=False)
+    origin.token = "new"
+    attempts: list[int] = []
+
+    def renew() -> str:
+        attempts.append(1)
+        raise AccessError("credential-unknown", "The hub does not know this token.")
+
+    with pytest.raises(AccessError, match="does not know"):
+        bring(origin, items, token="old", renew=renew)
+    assert len(attempts) == 1
 
 
 def test_what_came_before_a_nar_that_is_not_there_can_be_taken(origin: Origin) -> None:
