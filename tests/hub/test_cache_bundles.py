@@ -7,9 +7,9 @@ import os
 import pytest
 
 from piste.lib.zstd import zstd
-from tests.hub.process import Answer, Hub
+from tests.hub.process import Answer, Hub, wait_for
 from tests.hub.publishing import Acme, chain
-from tests.running.closures import ATTRIBUTE, Member
+from tests.running.closures import ATTRIBUTE, Member, member
 
 
 @pytest.fixture
@@ -82,6 +82,43 @@ def test_a_closure_token_reads_the_bundles_of_its_own_manifest_alone(
     assert refused.ref == absent.ref
     # The token does not open the same manifest at another project's address either.
     assert acme.ask("GET", f"{stranger.cache}/manifest/{foreign}/nars?places=0").status == 404
+
+
+def test_small_files_and_large_ones_keep_their_order(acme: Acme) -> None:
+    """Small ones are read, large ones leave by the kernel: on one connection, more than once."""
+    made: list[Member] = []
+    for number, size in enumerate((100, 900_000, 200, 300, 66_000, 2_000_000, 400)):
+        content, below = os.urandom(size), [each.path for each in made[-1:]]
+        made.append(member(f"mixed-{number}", (number, content), content, below))
+    acme.publish("1.0.0", made)
+    each = files(acme, made)
+    digest = acme.resolve("1").json()["manifest"].removeprefix("sha256:")
+    connection = acme.hub.connect()
+    for places, wanted in (("0-6", each), ("5,0,1", [each[5], each[0], each[1]]), ("1", each[1:2])):
+        path = f"{acme.cache}/manifest/{digest}/nars?places={places}"
+        connection.request("GET", path, headers={"Authorization": f"Bearer {acme.member}"})
+        answer = connection.getresponse()
+        assert answer.getheader("content-length") == str(sum(map(len, wanted)))
+        assert answer.read() == b"".join(wanted)
+    connection.close()
+
+
+def test_who_leaves_in_the_middle_is_logged_as_gone(acme: Acme) -> None:
+    content = os.urandom(16_000_000)
+    acme.publish("1.0.0", [member("large", content, content)])
+    digest = acme.resolve("1").json()["manifest"].removeprefix("sha256:")
+    connection = acme.hub.connect()
+    headers = {"Authorization": f"Bearer {acme.member}", "X-Request-Id": "leaves"}
+    connection.request("GET", f"{acme.cache}/manifest/{digest}/nars?places=0", headers=headers)
+    assert len(connection.getresponse().read(1000)) == 1000
+    connection.close()
+
+    def statuses() -> list[int]:
+        return [line["status"] for line in acme.hub.log_lines("request") if line["request_id"] == "leaves"]
+
+    wait_for(statuses)
+    assert statuses() == [499]
+    assert nars(acme, "0").status == 200
 
 
 def test_an_object_that_is_gone_is_missing_before_the_first_byte(acme: Acme, closure: list[Member]) -> None:

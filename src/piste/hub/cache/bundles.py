@@ -6,19 +6,26 @@ That all of the manifest may be read was decided before; a NAR that an upstream 
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from piste.hub.access.records import Project
 from piste.hub.cache import queries
 from piste.hub.cache.keep import nar_key
+from piste.hub.cache.sending import clients_leave, send_by_kernel, takes_files
 from piste.hub.errors import HubError, not_found
 from piste.hub.services import Services
-from piste.hub.storage.base import Objects
+from piste.hub.storage.base import LocalFile, Objects
 
 PLACES_LIMIT: Final = 512
 BYTES_LIMIT: Final = 64 << 20
 _PIECE: Final = 256 * 1024
+_SMALL: Final = 64 * 1024  # bytes of a file that is read sooner than the kernel is asked to send it
 _PLACES: Final = re.compile(r"(?:[0-9]{1,7}(?:-[0-9]{1,7})?)(?:,[0-9]{1,7}(?:-[0-9]{1,7})?)*")
 
 
@@ -84,3 +91,36 @@ def _too_much(limit: int) -> HubError:
         f"One request can have {limit} NARs and {BYTES_LIMIT >> 20} MiB.",
         hint="Ask for them in several requests.",
     )
+
+
+class BundleResponse(Response):
+    """The files by a server that takes files: what is not small goes by the kernel."""
+
+    def __init__(self, objects: Objects, files: Sequence[tuple[str, LocalFile]], **rest: Any) -> None:
+        super().__init__(**rest)
+        self._objects, self._files = objects, files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with clients_leave():
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            for small, run in groupby(self._files, key=lambda each: each[1].size < _SMALL):
+                if small:
+                    async for piece in pieces_of(self._objects, [key for key, _ in run]):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                else:
+                    for _, file in run:
+                        await send_by_kernel(send, file.path, 0, file.size, more_body=True)
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def respond(request: Request, objects: Objects, files: Mapping[str, int], **rest: Any) -> Response:
+    """All of them, as the server here sends them best."""
+    keys = list(files)
+    if takes_files(request):
+        found = [(key, await objects.locate(key)) for key in keys]
+        local = [(key, location) for key, location in found if isinstance(location, LocalFile)]
+        if len(local) == len(keys):
+            return BundleResponse(objects, local, **rest)
+    return StreamingResponse(pieces_of(objects, keys), **rest)

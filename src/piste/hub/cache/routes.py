@@ -180,8 +180,13 @@ class _Reader:
             "Cache-Control": immutable(exchange.actor),
             "Content-Length": str(sum(files.values())),
         }
-        pieces = bundles.pieces_of(self._services.objects, list(files))
-        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+        return await bundles.respond(
+            exchange.request,
+            self._services.objects,
+            files,
+            media_type="application/octet-stream",
+            headers=headers,
+        )
 
     async def _digest(self, exchange: Exchange) -> str:
         text = exchange.parameters["digest"]

@@ -5,7 +5,8 @@ A file leaves by the kernel where the server can have that done, else in pieces.
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from piste.hub.storage.base import LocalFile, Objects, Redirect
 from piste.lib.zstd import zstd
 
 YEAR = 31_536_000
+_OF_FILES = (errno.EIO, errno.ENOENT, errno.EACCES)
 BY_PROXY = (
     "piste.by_proxy"  # in the scope of a request that came through a proxy which may be told to send files
 )
@@ -74,8 +76,7 @@ async def send_object(
         common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     common["Content-Length"] = str(stop - start)
     status = 200 if part is None else 206
-    by_kernel = "http.response.zerocopysend" in request.scope.get("extensions", {})
-    if not by_kernel or not isinstance(location, LocalFile):
+    if not takes_files(request) or not isinstance(location, LocalFile):
         pieces = objects.stream(key, start=start, stop=stop)
         return StreamingResponse(pieces, status_code=status, headers=common, media_type=media_type)
     return FileResponse(
@@ -91,26 +92,39 @@ class FileResponse(Response):
         self._path, self._start, self._count = path, start, count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        part: dict[str, Any] = {
-            "type": "http.response.zerocopysend",
-            "file": file,
-            "offset": self._start,
-            "count": self._count,
-        }
-        if self.status_code == 200:
-            part["piste.path"] = str(self._path)
-        try:
+        said: dict[str, Any] = {"piste.path": str(self._path)} if self.status_code == 200 else {}
+        with clients_leave():
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            await send(part)
-        except OSError as error:
-            if error.errno == errno.EIO:
-                raise
-            raise ClientDisconnect from error
-        finally:
-            os.close(file)
+            await send_by_kernel(send, self._path, self._start, self._count, **said)
+
+
+async def send_by_kernel(send: Send, path: Path, start: int, count: int, **said: Any) -> None:
+    """A part of a file, after the start of an answer; what is `said` goes with it."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        await send(
+            {"type": "http.response.zerocopysend", "file": file, "offset": start, "count": count, **said}
+        )
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def clients_leave() -> Iterator[None]:
+    """Errors of the client's connection become ClientDisconnect; those of our files stay what they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_FILES:
+            raise
+        raise ClientDisconnect from error
+
+
+def takes_files(request: Request) -> bool:
+    """Whether the server can send files by the kernel."""
+    return "http.response.zerocopysend" in request.scope.get("extensions", {})
 
 
 async def send_json(
