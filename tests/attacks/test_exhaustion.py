@@ -79,6 +79,20 @@ def test_metadata_of_nothing_but_brackets_are_refused_before_they_are_taken_apar
     assert highest_memory(shown.hub) < MEMORY
 
 
+def test_declarations_and_questions_of_nothing_take_no_memory(shown: Tenant) -> None:
+    hub, before = shown.hub, highest_memory(shown.hub)
+    declarations = [f"{publication(shown, '4.0.0')}/declarations", f"{shown.api}/pushes"]
+    empty = b'{"paths":[' + b"{}," * 5_000_000 + b"{}]}"
+    numbers = b'{"paths":[' + b"1," * 8_000_000 + b"1]}"
+    for path in declarations:
+        assert hub.request("POST", path, token=shown.token, body=empty).ref == "body-too-large"
+        assert hub.request("POST", path, token=shown.token, body=numbers).ref == "bad-request"
+    asked = b'{"paths":[' + b'"",' * 5_000_000 + b'""]}'
+    answer = hub.request("POST", f"{shown.api}/pushes/missing", token=shown.token, body=asked)
+    assert answer.ref == "body-too-large"
+    assert highest_memory(hub) - before < 45  # none of it twice
+
+
 def test_a_host_that_names_a_million_paths_takes_no_memory(shown: Tenant) -> None:
     body = json.dumps({"paths": base64.b64encode(b"\x01" * 740_000).decode()}).encode()
     before = highest_memory(shown.hub)

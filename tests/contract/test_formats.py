@@ -5,13 +5,16 @@ with a new name, never new golden files.
 """
 
 import hashlib
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from piste.hub.access.records import Project
+from piste.hub.cache.gathered import Gathered
 from piste.hub.cache.records import PathRecord
-from piste.hub.registry.outputs import build_manifest, sign_statement, statement_text
+from piste.hub.registry.outputs import BuiltManifest, sign_statement, statement_text, write_manifest
 from piste.hub.registry.records import OutputRow
 from piste.nix.hashes import sha256_of
 from piste.nix.signature import PublicKey, SecretKey
@@ -69,16 +72,24 @@ def golden(name: str) -> bytes:
     return (GOLDEN / name).read_bytes()
 
 
-def test_a_closure_becomes_these_bytes() -> None:
-    built = build_manifest(SYSTEM, CLOSURE)
-    assert built.data == golden("manifest-1.json")
+def written(folder: Path, records: Iterable[PathRecord]) -> tuple[BuiltManifest, bytes]:
+    """The manifest of the system, and its bytes."""
+    file = io.BytesIO()
+    with Gathered(folder) as paths:
+        for each in records:
+            paths.put([each])
+        return write_manifest(SYSTEM, paths, file), file.getvalue()
+
+
+def test_a_closure_becomes_these_bytes(tmp_path: Path) -> None:
+    built, data = written(tmp_path, CLOSURE.values())
+    assert data == golden("manifest-1.json")
     assert built.digest == golden("manifest-1.digest").decode().strip()
     assert (built.path_count, built.root) == (4, SYSTEM)
 
 
-def test_the_order_of_what_the_database_gives_does_not_matter() -> None:
-    backwards = dict(reversed(list(CLOSURE.items())))
-    assert build_manifest(SYSTEM, backwards).data == golden("manifest-1.json")
+def test_the_order_of_what_the_database_gives_does_not_matter(tmp_path: Path) -> None:
+    assert written(tmp_path, reversed(CLOSURE.values()))[1] == golden("manifest-1.json")
 
 
 def test_these_bytes_are_read() -> None:

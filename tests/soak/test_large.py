@@ -54,6 +54,10 @@ def peak(status: str) -> int:
     return int(found[1]) * 1024
 
 
+def peak_of(hub: Hub) -> int:
+    return peak(Path(f"/proc/{hub.pid}/status").read_text())
+
+
 def _measured(person: Person, *arguments: str) -> tuple[Finished, int, float]:
     """Run the command; what came of it, its peak of memory and its time."""
     place = person.folder / "status"
@@ -91,12 +95,12 @@ def _there_and_back(hub: Hub, folder: Path, size: int) -> None:
     argv = ["publish", str(flake), "--name", tenant.name, "--version", "1.0.0", "--json"]
     published, publish_peak, publish_time = _measured(publisher, *argv)
     path = published.json["outputs"][ATTRIBUTE]
-    hub_after_publish = peak(Path(f"/proc/{hub.pid}/status").read_text())
+    hub_after_publish = peak_of(hub)
     host = Person(folder / "host", hub=hub.url, token=tenant.resolve_only("1", ATTRIBUTE))
     host.succeed("login", "--trusted-key", str(tenant.key))
     link = str(folder / "link")
     fetched, fetch_peak, fetch_time = _measured(host, "fetch", f"{tenant.name}/1#{ATTRIBUTE}", link, "--json")
-    hub_peak = peak(Path(f"/proc/{hub.pid}/status").read_text())
+    hub_peak = peak_of(hub)
     sys.stdout.write(
         f"{size // MB} MB: publish {publish_time:.1f} s, {publish_peak // MB} MB; "
         f"fetch {fetch_time:.1f} s, {fetch_peak // MB} MB; "

@@ -68,22 +68,25 @@ async def read_json(exchange: Exchange, into: type[T], *, empty: T | None = None
     """The body as a message; HubError `bad-request` says what is wrong with it, and where. `empty` is what no
     body at all means, where it means something."""
     data = await whole_body(exchange)
-    if not data and empty is not None:
-        return empty
+    return empty if not data and empty is not None else message_from(data, into)
+
+
+def message_from(data: bytearray, into: type[T]) -> T:
+    """A body as a message; as `read_json`."""
     try:
         return msgspec.json.decode(data, type=into)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HubError("bad-request", f"The body is not the message that belongs here: {error}") from error
 
 
-async def whole_body(exchange: Exchange) -> bytes:
-    """All of the body, where it is a message; the route bounds it."""
-    pieces = []
+async def whole_body(exchange: Exchange) -> bytearray:
+    """All of the body, where it is a message; the route bounds it. Once in memory, never twice."""
+    data = bytearray()
     with holding(exchange.actor) as held:
         async for piece in stream_body(exchange):
             held.add(len(piece))
-            pieces.append(piece)
-        return b"".join(pieces)
+            data += piece
+        return data
 
 
 async def stream_body(exchange: Exchange) -> AsyncIterator[bytes]:

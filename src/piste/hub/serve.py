@@ -26,7 +26,7 @@ from piste.hub.http1.server import Server
 from piste.hub.operations.seal import seal_secrets
 from piste.hub.services import Services
 from piste.hub.settings import Settings
-from piste.lib import log, systemd
+from piste.lib import log, memory, systemd
 from piste.lib.errors import PisteError, UsageError
 
 GRACE_SECONDS: Final = 60.0
@@ -36,6 +36,7 @@ _BACKLOG: Final = 1024
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; what is in flight is answered first."""
     os.umask(0o077)
+    memory.settle()
     log.configure()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))

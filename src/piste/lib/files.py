@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def write_secret(path: Path, data: bytes) -> None:
     """`write_atomically` with mode 0600, in a folder that is made 0700 if it is not there yet."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(path, data, mode=0o600)
+
+
+@contextmanager
+def new_file(folder: Path) -> Iterator[Path]:
+    """An empty file, 0600, that is gone at the end."""
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ Works on any sortable keys: full paths, hash parts, StorePaths. Never recurses, 
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 
@@ -21,23 +21,28 @@ class ClosureError(ValueError):
     """The references form a cycle, or lead to something that is not there."""
 
 
-def topological_order(references: Mapping[K, Iterable[K]], roots: Iterable[K]) -> list[K]:
+def topological_order(
+    references: Mapping[K, Iterable[K]], roots: Iterable[K], *, shown: Callable[[K], str] = str
+) -> list[K]:
     """Everything that the roots reach, each after all that it refers to. The same input gives the same order.
 
-    A path may refer to itself; any other cycle, and a reference to a key that the mapping lacks, is an error.
+    A path may refer to itself; any other cycle, and a reference to a key that the mapping lacks, is an error,
+    which names keys as they are `shown`.
     """
     order: list[K] = []
     done: set[K] = set()
     for root in sorted(roots):
-        _visit(references, root, done, order)
+        _visit(references, root, done, order, shown)
     return order
 
 
-def _visit(references: Mapping[K, Iterable[K]], root: K, done: set[K], order: list[K]) -> None:
+def _visit(
+    references: Mapping[K, Iterable[K]], root: K, done: set[K], order: list[K], shown: Callable[[K], str]
+) -> None:
     if root in done:
         return
     # The way from the root to where we are, with what is still to be seen at each step.
-    trail: dict[K, Iterator[K]] = {root: _children(references, root, None)}
+    trail: dict[K, Iterator[K]] = {root: _children(references, root, None, shown)}
     while trail:
         key = next(reversed(trail))
         child = next(trail[key], None)
@@ -46,22 +51,24 @@ def _visit(references: Mapping[K, Iterable[K]], root: K, done: set[K], order: li
             done.add(key)
             order.append(key)
         elif child in trail:
-            raise ClosureError(f"the references form a cycle: {_cycle(list(trail), child)}")
+            raise ClosureError(f"the references form a cycle: {_cycle(list(trail), child, shown)}")
         elif child not in done:
-            trail[child] = _children(references, child, key)
+            trail[child] = _children(references, child, key, shown)
 
 
-def _children(references: Mapping[K, Iterable[K]], key: K, parent: K | None) -> Iterator[K]:
+def _children(
+    references: Mapping[K, Iterable[K]], key: K, parent: K | None, shown: Callable[[K], str]
+) -> Iterator[K]:
     try:
         children = references[key]
     except KeyError:
-        wanted = "" if parent is None else f", to which {parent} refers"
-        raise ClosureError(f"nothing is known of {key}{wanted}") from None
+        wanted = "" if parent is None else f", to which {shown(parent)} refers"
+        raise ClosureError(f"nothing is known of {shown(key)}{wanted}") from None
     return iter(sorted({child for child in children if child != key}))
 
 
-def _cycle(trail: list[K], start: K) -> str:
-    return " → ".join(str(key) for key in [*trail[trail.index(start) :], start])
+def _cycle(trail: list[K], start: K, shown: Callable[[K], str]) -> str:
+    return " → ".join(shown(key) for key in [*trail[trail.index(start) :], start])
 
 
 def reachable(references: Mapping[K, Iterable[K]], roots: Iterable[K]) -> set[K]:

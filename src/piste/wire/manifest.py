@@ -11,6 +11,7 @@ same.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -94,11 +95,20 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def manifest_pieces(manifest: Manifest) -> Iterator[bytes]:
     """The canonical bytes, some hundred kilobytes at a time."""
-    paths = manifest.paths
-    yield msgspec.json.encode(msgspec.structs.replace(manifest, paths=[])).removesuffix(b"]}")
-    for start in range(0, len(paths), _PIECE):
-        listed = msgspec.json.encode(paths[start : start + _PIECE])
-        yield (b"," if start else b"") + listed[1:-1]
+    return _pieces(msgspec.structs.replace(manifest, paths=[]), manifest.paths)
+
+
+def entry_pieces(entries: Iterable[ManifestPath]) -> Iterator[bytes]:
+    """The canonical bytes of a manifest of these entries, which need not all be there at once."""
+    return _pieces(Manifest(FORMAT, STORE_DIR, []), entries)
+
+
+def _pieces(empty: Manifest, entries: Iterable[ManifestPath]) -> Iterator[bytes]:
+    yield msgspec.json.encode(empty).removesuffix(b"]}")
+    rest, comma = iter(entries), b""
+    while some := list(islice(rest, _PIECE)):
+        yield comma + msgspec.json.encode(some)[1:-1]
+        comma = b","
     yield b"]}"
 
 

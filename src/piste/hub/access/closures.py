@@ -26,8 +26,8 @@ from piste.lib.clock import SECOND, Clock
 from piste.wire.manifest import ManifestError, decode_manifest
 
 _MAX_KEYS: Final = 64
-# Paths over all manifests that are kept: some 200 bytes each, so 80 MB at the very most.
-_MAX_PATHS: Final = 400_000
+# Paths over all manifests that are kept: some 300 bytes each, so 45 MB at the very most.
+_MAX_PATHS: Final = 150_000
 _KEY_LENGTH: Final = 32
 _SETTLE_SECONDS: Final = 60
 

@@ -28,6 +28,7 @@ from piste.hub.http import holding, json_response, read_json, stream_body
 from piste.hub.naming import named_project
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
+from piste.lib.spooled import PAGE
 from piste.nix.store_path import StorePathError, parse_hash_part
 
 # 100,000 hash parts, with what JSON has around them.
@@ -96,12 +97,11 @@ class _Attic:
         project = await named_project(
             self._services, exchange, parse_cache_name(wanted.cache), Permission.CACHE_WRITE
         )
-        try:
-            asked = list(dict.fromkeys(map(parse_hash_part, wanted.store_path_hashes)))
-        except StorePathError as error:
-            raise HubError("bad-path-info", f"{error}.") from error
-        paths = await queries.paths_of_project(self._services.database, project.id, asked)
-        there = {path.hash_part for path in paths}
+        asked = await self._services.workers.run(_hash_parts, wanted)
+        there: set[str] = set()
+        for start in range(0, len(asked), PAGE):
+            some = asked[start : start + PAGE]
+            there.update(await queries.parts_of_project(self._services.database, project.id, some))
         return json_response(MissingPaths([part for part in asked if part not in there]))
 
     async def upload(self, exchange: Exchange) -> Response:
@@ -113,6 +113,14 @@ class _Attic:
         kept, is_new = await take_path(self._services, project, messages.path_info(said), body)
         kind = "Uploaded" if is_new else "Deduplicated"
         return json_response(Uploaded(kind, kept.file_size, 0.0 if is_new else 1.0))
+
+
+def _hash_parts(wanted: WantedPaths) -> list[str]:
+    """Each once."""
+    try:
+        return list(dict.fromkeys(map(parse_hash_part, wanted.store_path_hashes)))
+    except StorePathError as error:
+        raise HubError("bad-path-info", f"{error}.") from error
 
 
 def _ids(project: Project) -> Response:

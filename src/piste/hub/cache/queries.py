@@ -6,7 +6,7 @@ import msgspec
 
 from piste.hub.access.records import Reach
 from piste.hub.cache.keep import KeptNar
-from piste.hub.cache.records import NewPath, StoredPath, TraceRecord
+from piste.hub.cache.records import FurtherSigned, PathRecord, StoredPath, TraceRecord
 from piste.hub.db.base import Connection, Database, Row, decode
 
 _PATH = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
@@ -47,6 +47,17 @@ async def paths_of_project(database: Database, project: str, hash_parts: Sequenc
     listed = " WHERE p.project = $1 AND p.hash_part IN (SELECT value FROM json_each($2))"
     rows = await database.scan(_PATH + listed, project, as_json(hash_parts))
     return [decode(row, StoredPath) for row in rows]
+
+
+async def parts_of_project(database: Database, project: str, hash_parts: Sequence[str]) -> list[str]:
+    """Those that it has."""
+    rows = await database.scan(
+        """SELECT hash_part FROM path_info
+           WHERE project = $1 AND hash_part IN (SELECT value FROM json_each($2))""",
+        project,
+        as_json(hash_parts),
+    )
+    return [row["hash_part"] for row in rows]
 
 
 async def paths_of_organization(
@@ -106,9 +117,11 @@ async def add_nars(connection: Connection, nars: Sequence[KeptNar], now: int) ->
         )
 
 
-async def claim_paths(connection: Connection, organization: str, paths: Sequence[NewPath]) -> list[str]:
-    """Fix the content of paths within the organization; the hash parts that it holds with other content."""
-    wanted = {path.record.hash_part: path.record.nar_hash for path in paths}
+async def claim_paths(connection: Connection, organization: str, paths: Sequence[PathRecord]) -> list[str]:
+    """Fix the content of paths within the organization; the hash parts that it holds with other content.
+    Very many are given some at a time, by hash part.
+    """
+    wanted = {path.hash_part: path.nar_hash for path in paths}
     # In one order, so that two publishers who claim the same paths wait for one another and don't deadlock.
     claims = sorted(wanted.items())
     await connection.many(
@@ -125,8 +138,10 @@ async def claim_paths(connection: Connection, organization: str, paths: Sequence
     return [row["hash_part"] for row in rows if wanted[row["hash_part"]] != row["nar_hash"]]
 
 
-async def add_paths(connection: Connection, project: str, paths: Sequence[NewPath], now: int) -> None:
-    """What the project says of a path already stays as it is."""
+async def add_paths(connection: Connection, project: str, paths: Sequence[PathRecord], now: int) -> None:
+    """What the project says of a path already stays as it is. Their signatures are those that are served;
+    very many are given some at a time, by hash part.
+    """
     await connection.many(
         """INSERT INTO path_info (project, hash_part, name, nar_hash, nar_size, reference_names, deriver,
                content_address, signatures, upstream, upstream_narinfo, created_at)
@@ -135,29 +150,29 @@ async def add_paths(connection: Connection, project: str, paths: Sequence[NewPat
         [
             (
                 project,
-                path.record.hash_part,
-                path.record.name,
-                path.record.nar_hash,
-                path.record.nar_size,
-                path.record.reference_names,
-                path.record.deriver,
-                path.record.content_address,
-                as_json(path.signatures),
-                path.record.upstream,
-                path.record.upstream_narinfo,
+                path.hash_part,
+                path.name,
+                path.nar_hash,
+                path.nar_size,
+                path.reference_names,
+                path.deriver,
+                path.content_address,
+                path.signatures,
+                path.upstream,
+                path.upstream_narinfo,
                 now,
             )
-            for path in sorted(paths, key=lambda path: path.record.hash_part)
+            for path in sorted(paths, key=lambda path: path.hash_part)
         ],
     )
 
 
-async def replace_signatures(connection: Connection, rows: Sequence[tuple[str, str, str, str]]) -> None:
-    """project, hash part, new signatures, the ones that they were made from."""
+async def replace_signatures(connection: Connection, paths: Sequence[FurtherSigned]) -> None:
+    """Where they are still those that the new ones were made from."""
     await connection.many(
         """UPDATE path_info SET signatures = $3
            WHERE project = $1 AND hash_part = $2 AND signatures = $4""",
-        rows,
+        [(path.project, path.hash_part, path.signatures, path.before) for path in paths],
     )
 
 

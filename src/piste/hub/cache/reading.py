@@ -3,7 +3,7 @@
 What the reader may not read is answered like what is not there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urljoin
 
 from piste.hub.access.records import Actor, Kind, Permission, Project
@@ -13,6 +13,7 @@ from piste.hub.cache.rules import NarFile, united
 from piste.hub.errors import HubError, not_found
 from piste.hub.registry.outputs import manifest_key
 from piste.hub.services import Services
+from piste.lib.spooled import PAGE
 from piste.nix.store_path import StorePathError, parse_hash_part
 from piste.wire.manifest import decode_manifest
 from piste.wire.plan import PackedSources, pack_sources
@@ -105,27 +106,37 @@ async def sources_of(services: Services, project: Project, digest: str) -> Manif
     if data is None:
         return None
     manifest = await services.workers.run(decode_manifest, data, digest)
-    names = [entry.path for entry in manifest.paths]
-    rows = await queries.paths_of_project(services.database, project.id, [name[:32] for name in names])
-    by_name = {row.base_name: row for row in rows}
-    if any(name not in by_name for name in names):
-        return None
-    sources = await services.workers.run(lambda: [_source(by_name[name]) for name in names])
+    sources: list[NarSource] = []
+    for start in range(0, len(manifest.paths), PAGE):
+        names = [entry.path for entry in manifest.paths[start : start + PAGE]]
+        rows = await queries.paths_of_project(services.database, project.id, [name[:32] for name in names])
+        found = await services.workers.run(_sources, names, rows)
+        if found is None:
+            return None
+        sources += found
     return ManifestSources(digest, sources)
 
 
-async def sources_at(
-    services: Services, project: Project, listed: Sequence[str], places: Sequence[int]
-) -> PackedSources:
-    """Of the paths at some places of a manifest; `listed` are its hash parts. What the project does not have
+def _sources(names: Sequence[str], rows: Sequence[StoredPath]) -> list[NarSource] | None:
+    """In the order of the names; None where one of them is gone."""
+    by_name = {row.base_name: row for row in rows}
+    if any(name not in by_name for name in names):
+        return None
+    return [_source(by_name[name]) for name in names]
+
+
+async def sources_at(services: Services, project: Project, parts: Mapping[int, str]) -> PackedSources:
+    """Of the paths at some places of a manifest, given by their hash parts. What the project does not have
     any more is left out."""
-    parts = [listed[place] for place in places]
-    rows = await queries.paths_of_project(services.database, project.id, parts) if parts else []
-    by_part = {row.hash_part: row for row in rows}
-    there = [place for place in places if listed[place] in by_part]
+    wanted = list(parts.values())
+    found: dict[str, NarSource] = {}
+    for start in range(0, len(wanted), PAGE):
+        rows = await queries.paths_of_project(services.database, project.id, wanted[start : start + PAGE])
+        found |= await services.workers.run(lambda some: {row.hash_part: _source(row) for row in some}, rows)
 
     def pack() -> PackedSources:
-        return pack_sources(there, [_source(by_part[listed[place]]) for place in there])
+        there = [place for place, part in parts.items() if part in found]
+        return pack_sources(there, [found[parts[place]] for place in there])
 
     return await services.workers.run(pack)
 

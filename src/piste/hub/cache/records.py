@@ -117,11 +117,13 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class NewPath(msgspec.Struct, frozen=True):
-    """A path that is about to be a project's: its record, with all signatures that are served."""
+class FurtherSigned(msgspec.Struct, frozen=True):
+    """A path that a project has, as its signatures become (JSON arrays)."""
 
-    record: PathRecord
-    signatures: list[str]
+    project: str
+    hash_part: str
+    signatures: str
+    before: str
 
 
 def nar_file(nar_hash: str, compression: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from piste.hub.access.records import Permission, Project
@@ -17,7 +18,7 @@ from piste.hub.cache.recompress import recompressed
 from piste.hub.cache.rules import CACHE_INFO, NarFile, accepts_zstd, parse_nar_file, pushed_compression
 from piste.hub.cache.sending import immutable, send_json, send_object
 from piste.hub.errors import HubError, not_found
-from piste.hub.http import json_response, stream_body, whole_body
+from piste.hub.http import stream_body, whole_body
 from piste.hub.registry.outputs import manifest_key, packed_manifest_key
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
@@ -162,14 +163,16 @@ class _Reader:
         sources = await reading.sources_of(self._services, exchange.project, digest)
         if sources is None:
             raise not_found()
-        return json_response(sources)
+        data = await self._services.workers.run(msgspec.json.encode, sources)
+        return Response(data, media_type="application/json")
 
     async def _sources_at(self, exchange: Exchange, digest: str, asked: str) -> Response:
         contents = await self._services.closures.contents(digest)
         places = bundles.parse_places(asked, reading.PLACES_LIMIT)
         if contents is None or max(places) >= len(contents.listed):
             raise not_found()
-        found = await reading.sources_at(self._services, exchange.project, contents.listed, places)
+        parts = {place: contents.listed[place] for place in places}
+        found = await reading.sources_at(self._services, exchange.project, parts)
         return await send_json(exchange.request, self._services, found, {"Cache-Control": "no-store"})
 
     async def bundle(self, exchange: Exchange) -> Response:

@@ -7,7 +7,7 @@ four of those at once take it to some 320. Must never run anything that waits fo
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, ParamSpec, Protocol, TypeVar
@@ -56,6 +56,11 @@ class Workers:
             with suppress(Exception):
                 await future
             raise
+
+    async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
+        """What an iterator gives, each made in a thread when it is asked for."""
+        while (item := await self.run(next, items, None)) is not None:
+            yield item
 
     @asynccontextmanager
     async def place(self, organization: str, *, patience: float = PATIENCE) -> AsyncIterator[None]:

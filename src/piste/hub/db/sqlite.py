@@ -18,6 +18,8 @@ from piste.hub.db.base import ConflictError, Row, Value, Witness
 from piste.hub.errors import HubError
 
 BUSY_SECONDS: Final = 10.0
+# Of the database each connection keeps this much in memory; what more it needs is in the system's.
+_CACHE_KIB: Final = 4_000
 _CONFLICTS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
 T = TypeVar("T")
@@ -167,7 +169,7 @@ def _open(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = 1")
-    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
 
 

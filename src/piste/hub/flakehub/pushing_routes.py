@@ -115,7 +115,7 @@ class _Pushing:
         return json_response(answer)
 
 
-def _staging(body: bytes, announced: Announced, version: str, actor: Actor) -> staging.Staging:
+def _staging(body: bytearray, announced: Announced, version: str, actor: Actor) -> staging.Staging:
     """What the body says, and no more of it: taken apart it is many times as large."""
     message, declared, text = parse_metadata(body)
     issuer = actor.trusted.issuer if actor.trusted is not None else None

@@ -44,7 +44,7 @@ class ReleaseMetadata(msgspec.Struct, frozen=True):
     labels: list[str] | None = None
 
 
-def parse_metadata(data: bytes) -> tuple[ReleaseMetadata, list[DeclaredOutput], str]:
+def parse_metadata(data: bytes | bytearray) -> tuple[ReleaseMetadata, list[DeclaredOutput], str]:
     """The message, the outputs that it names, and the whole text. CPU work for a large flake: call it in a
     thread.
     """

@@ -11,7 +11,7 @@ import msgspec
 from piste.hub.access import queries as access_queries
 from piste.hub.access.records import Organization
 from piste.hub.cache import queries as cache_queries
-from piste.hub.cache.records import PathRecord
+from piste.hub.cache.records import FurtherSigned, PathRecord
 from piste.hub.db.base import decode
 from piste.hub.errors import HubError
 from piste.hub.operations import queries
@@ -106,14 +106,13 @@ async def _sign_paths(
         records = [decode(row, PathRecord) for row in rows]
         last = records[-1].hash_part
 
-        def sign(batch: list[PathRecord] = records) -> list[tuple[str, str, str, str]]:
+        def sign(batch: list[PathRecord] = records) -> list[FurtherSigned]:
             changed = []
             for record in batch:
                 signed = signatures_now(record.info().fingerprint(), record.all_signatures, keys, without)
                 if signed != record.all_signatures:
-                    changed.append(
-                        (project, record.hash_part, msgspec.json.encode(signed).decode(), record.signatures)
-                    )
+                    encoded = msgspec.json.encode(signed).decode()
+                    changed.append(FurtherSigned(project, record.hash_part, encoded, record.signatures))
             return changed
 
         if changed := await services.workers.run(sign):

@@ -42,7 +42,7 @@ _LOOK_SECONDS: Final = 1.0
 # A release's id is older than its row: it is made before the paths are signed.
 _OVERLAP: Final = 5 * MINUTE
 _BATCH: Final = 50
-_LOOKED_UP: Final = 2048  # paths
+_LOOKED_UP: Final = 500  # paths
 _NICE: Final = 10
 
 _log = structlog.get_logger("piste.hub.deltas")
@@ -184,14 +184,15 @@ class _Maker:
         try:
             async with contextlib.AsyncExitStack() as files:
                 out = _spooled(services, files, ".delta")
+                changes = await services.workers.run(
+                    lambda: [
+                        renames(manifest, base, successors, place, at) if row.renamed else []
+                        for place, at in zip(places, bases, strict=True)
+                    ]
+                )
                 old = [
-                    await self._nar(
-                        base.paths[at].path,
-                        held,
-                        files,
-                        renames(manifest, base, successors, place, at) if row.renamed else [],
-                    )
-                    for place, at in zip(places, bases, strict=True)
+                    await self._nar(base.paths[at].path, held, files, change)
+                    for at, change in zip(bases, changes, strict=True)
                 ]
                 new = [await self._nar(manifest.paths[place].path, held, files, []) for place in places]
                 size = await self._in_thread(out, old, new, whole=row.renamed)
@@ -223,6 +224,7 @@ class _Maker:
         changes: list[tuple[bytes, bytes]],
     ) -> Nar:
         """The NAR as a file of this machine, for as long as the stack is open."""
+        await asyncio.sleep(0)  # there may be a thousand, and nothing below has to wait
         row = held[base_name]
         objects, key = self._services.objects, nar_key(row.nar_hash)
         location = await objects.locate(key)

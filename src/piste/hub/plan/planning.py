@@ -62,8 +62,8 @@ class Planner:
         base = bases[0] if bases else None
         packed = await services.workers.run(pack_manifest, manifest, base)
         missing = await services.workers.run(_missing, manifest, [held for _, held in bases], said.paths)
-        listed = [entry.path[:32] for entry in manifest.paths]
-        sources = await sources_at(services, project, listed, missing[:PAGE])
+        parts = {place: manifest.paths[place].path[:32] for place in missing[:PAGE]}
+        sources = await sources_at(services, project, parts)
         token, expires = await services.closures.issue(actor, project.id, resolution.manifest)
         deltas = await self._deltas(Asked(project.id, base[0], resolution.manifest)) if base else None
         return PlanAnswer(

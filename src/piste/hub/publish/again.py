@@ -4,36 +4,30 @@ A release never changes, but what it only recorded may be built later, and what 
 signed by another: then this publication brings what is lacking.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
 
 from piste.hub.access.records import Actor, Project
-from piste.hub.cache.records import PathRecord
+from piste.hub.cache.gathered import Gathered
 from piste.hub.cache.signing import name_of
 from piste.hub.db.base import Connection, Row
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries
 from piste.hub.publish.gathering import (
     base_name,
-    check_required,
-    complete_names,
+    gathered_paths,
     join,
     joining,
     manifest_of,
-    staged_paths,
 )
 from piste.hub.publish.records import OPEN, PublicationRow, StagedOutput
 from piste.hub.publish.signers import Signers, check_keys
 from piste.hub.registry import queries as registry_queries
 from piste.hub.registry.availability import all_outputs
-from piste.hub.registry.outputs import (
-    BuiltManifest,
-    put_manifest,
-    sign_statement,
-    statement_text,
-)
+from piste.hub.registry.outputs import BuiltManifest, sign_statement, statement_text
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.services import Services
 from piste.wire.publication import Published, Unsigned
@@ -88,25 +82,20 @@ async def _bring_rest(
     """Paths that the release only recorded join the project, which makes it available; a publisher that
     signs is asked for what it has not signed.
     """
-    paths = await staged_paths(services, project, actor, publication)
-    complete = await services.workers.run(complete_names, paths)
-    check_required(outputs, paths, complete)
-    chosen = {name: paths[name] for name in complete}
-    coming = await joining(services, project, chosen, signers.keys)
-    lacking = await _lacking(services, project, release, chosen, signers) if signers.asked else []
-    given = await services.workers.run(signers.signatures, [each.text for each in lacking])
-    if given is None:
-        return Unsigned(release.sequence, [each.text for each in lacking])
-    for each in lacking:
-        if each.built is not None:
-            await put_manifest(services.objects, each.built)
-    now = services.clock()
-    async with services.database.transaction() as connection:
-        if await queries.close(connection, publication.id):
-            await check_keys(connection, project.organization, signers)
-            await join(connection, project, coming, now)
-            for each in lacking:
-                await _sign(connection, project, release, each, given[each.text], signers, now)
+    with ExitStack() as files:
+        paths = await gathered_paths(services, project, actor, publication, outputs, files)
+        coming = await joining(services, project, paths, signers.keys, files)
+        lacking = await _lacking(services, project, release, paths, signers) if signers.asked else []
+        given = await services.workers.run(signers.signatures, [each.text for each in lacking])
+        if given is None:
+            return Unsigned(release.sequence, [each.text for each in lacking])
+        now = services.clock()
+        async with services.database.transaction() as connection:
+            if await queries.close(connection, publication.id):
+                await check_keys(connection, project.organization, signers)
+                await join(services, connection, project, coming, now)
+                for each in lacking:
+                    await _sign(connection, project, release, each, given[each.text], signers, now)
     return None
 
 
@@ -114,7 +103,7 @@ async def _lacking(
     services: Services,
     project: Project,
     release: ReleaseRow,
-    paths: Mapping[str, PathRecord],
+    paths: Gathered,
     signers: Signers,
 ) -> list[_Lacking]:
     """Of the outputs that this publication brings or that are among its paths."""
@@ -124,7 +113,7 @@ async def _lacking(
         if (root := base_name(row)) not in paths:
             continue
         if row.statement is None:
-            built = await services.workers.run(manifest_of, root, paths)
+            built = await manifest_of(services, root, paths)
             text = statement_text(project, release.version, release.sequence, row, built.digest)
             found.append(_Lacking(row, text, built))
         elif not names <= {name_of(signature) for signature in _signatures(row)}:

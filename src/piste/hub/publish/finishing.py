@@ -8,11 +8,13 @@ visible until a second one brings the signatures.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from piste.hub.access.records import Actor, Project
+from piste.hub.cache.gathered import Gathered
 from piste.hub.db.base import ConflictError, Connection
 from piste.hub.errors import HubError, not_found
 from piste.hub.publish import queries
@@ -20,21 +22,15 @@ from piste.hub.publish.again import publish_again, published
 from piste.hub.publish.gathering import (
     Joining,
     base_name,
-    check_required,
     gathered_paths,
     join,
     joining,
     manifest_of,
 )
-from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput, StagedPath
+from piste.hub.publish.records import FINISHED, PublicationRow, ReleaseContent, StagedOutput
 from piste.hub.publish.signers import Signers, check_keys, signers_of
 from piste.hub.registry.deleting import check_not_deleted
-from piste.hub.registry.outputs import (
-    BuiltManifest,
-    put_manifest,
-    sign_statement,
-    statement_text,
-)
+from piste.hub.registry.outputs import BuiltManifest, sign_statement, statement_text
 from piste.hub.registry.queries import add_manifest
 from piste.hub.services import Services
 from piste.hub.trail import note
@@ -80,23 +76,50 @@ async def finish(
         return await publish_again(services, project, actor, publication, outputs, existing, content, signers)
     if publication.state == FINISHED:
         raise not_found()  # its release was removed with the project's others
-    # A publisher that signs is asked for statements on what it brought itself, and on nothing else.
-    roots = [] if signers.asked else [base_name(output) for output in outputs]
-    paths, complete = await gathered_paths(services, project, actor, publication, roots)
-    check_required(outputs, paths, complete)
-    chosen = {name: paths[name] for name in complete}
-    prepared = await _prepare(services, project, actor, publication, outputs, chosen, content, signers)
     try:
-        unsigned = await _publish(services, project, prepared)
+        answer = await _publish_first(services, project, actor, publication, outputs, content, signers)
     except ConflictError:
         # Another publisher of this version was first; what it published decides.
         existing = await queries.release_of_version(services.database, project.id, version.sort_key())
         if existing is None:
             raise
         return await publish_again(services, project, actor, publication, outputs, existing, content, signers)
-    if unsigned is not None:
-        return unsigned
-    return await published(services, project, prepared.id, str(version), created=True)
+    if isinstance(answer, Unsigned):
+        return answer
+    return await published(services, project, answer, str(version), created=True)
+
+
+async def _publish_first(
+    services: Services,
+    project: Project,
+    actor: Actor,
+    publication: PublicationRow,
+    outputs: Sequence[StagedOutput],
+    content: str,
+    signers: Signers,
+) -> str | Unsigned:
+    """The id of the release; ConflictError where the version is there by now."""
+    # A publisher that signs is asked for statements on what it brought itself, and on nothing else.
+    roots = [] if signers.asked else [base_name(output) for output in outputs]
+    with ExitStack() as files:
+        paths = await gathered_paths(services, project, actor, publication, outputs, files, roots)
+        manifests = await _manifests(services, outputs, paths)
+        coming = await joining(services, project, paths, signers.keys, files)
+        now = services.clock()
+        prepared = _Prepared(
+            id=new_id(now),
+            publication=publication,
+            version=Version.parse(publication.version),
+            content=content,
+            outputs=outputs,
+            manifests=manifests,
+            coming=coming,
+            signers=signers,
+            published_by=actor.person,
+            now=now,
+        )
+        unsigned = await _publish(services, project, prepared)
+    return prepared.id if unsigned is None else unsigned
 
 
 async def _publish(services: Services, project: Project, prepared: _Prepared) -> Unsigned | None:
@@ -112,7 +135,7 @@ async def _publish(services: Services, project: Project, prepared: _Prepared) ->
         prepared = replace(prepared, sequence=sequence, given=given)
     try:
         async with services.database.transaction() as connection:
-            await _commit(connection, project, prepared)
+            await _commit(services, connection, project, prepared)
             note(f"version {prepared.version} release {prepared.id}")
     except _OvertakenError:
         sequence = await _reserve(services, project, prepared)
@@ -150,38 +173,15 @@ def content_of(source: str, outputs: Sequence[StagedOutput], revision: str | Non
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-async def _prepare(
-    services: Services,
-    project: Project,
-    actor: Actor,
-    publication: PublicationRow,
-    outputs: Sequence[StagedOutput],
-    paths: Mapping[str, StagedPath],
-    content: str,
-    signers: Signers,
-) -> _Prepared:
-    """Build and sign everything, and write the objects. `paths` is complete in itself."""
-    roots = sorted({base_name(output) for output in outputs} & paths.keys())
-    manifests = await services.workers.run(lambda: {root: manifest_of(root, paths) for root in roots})
-    for built in manifests.values():
-        await put_manifest(services.objects, built)
-    coming = await joining(services, project, paths, signers.keys)
-    now = services.clock()
-    return _Prepared(
-        id=new_id(now),
-        publication=publication,
-        version=Version.parse(publication.version),
-        content=content,
-        outputs=outputs,
-        manifests=manifests,
-        coming=coming,
-        signers=signers,
-        published_by=actor.person,
-        now=now,
-    )
+async def _manifests(
+    services: Services, outputs: Sequence[StagedOutput], paths: Gathered
+) -> dict[str, BuiltManifest]:
+    """Of the outputs that are available, by base name of the root; kept when it returns."""
+    roots = sorted(name for name in {base_name(output) for output in outputs} if name in paths)
+    return {root: await manifest_of(services, root, paths) for root in roots}
 
 
-async def _commit(connection: Connection, project: Project, prepared: _Prepared) -> None:
+async def _commit(services: Services, connection: Connection, project: Project, prepared: _Prepared) -> None:
     """All rows of the release; any error takes all of them back."""
     if not await queries.close(connection, prepared.publication.id):
         raise HubError("publication-closed", "This publication was finished or abandoned meanwhile.")
@@ -193,7 +193,7 @@ async def _commit(connection: Connection, project: Project, prepared: _Prepared)
             raise not_found()
     elif not await queries.is_newest_sequence(connection, project.id, sequence):
         raise _OvertakenError
-    await join(connection, project, prepared.coming, prepared.now)
+    await join(services, connection, project, prepared.coming, prepared.now)
     for built in prepared.manifests.values():
         counts = (built.path_count, built.nar_size)
         await add_manifest(connection, built.digest, project.id, built.root, counts, prepared.now)

@@ -3,24 +3,26 @@
 Looks and computes; `join` alone writes, inside the transaction of whoever publishes.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from piste.hub.access.keys import SigningKeys
 from piste.hub.access.records import Actor, Project
 from piste.hub.cache import queries as cache_queries
+from piste.hub.cache.gathered import Gathered
 from piste.hub.cache.queries import as_json
-from piste.hub.cache.records import NewPath, PathRecord, StoredPath
+from piste.hub.cache.records import FurtherSigned, PathRecord, StoredPath
 from piste.hub.cache.signing import new_paths, signed_further
-from piste.hub.db.base import Connection
+from piste.hub.db.base import Connection, Row
 from piste.hub.errors import HubError
 from piste.hub.publish import queries, rules
-from piste.hub.publish.declaring import as_present, readable_paths
-from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath
-from piste.hub.registry.outputs import BuiltManifest, Recorded, build_manifest
+from piste.hub.publish.declaring import readable_paths
+from piste.hub.publish.records import PublicationRow, StagedOutput
+from piste.hub.registry.outputs import BuiltManifest, Recorded, keep_manifest
 from piste.hub.services import Services
-from piste.nix.closure import ClosureError, topological_order
+from piste.lib.spooled import PAGE, Spooled
+from piste.nix.closure import ClosureError
 from piste.nix.store_path import StorePath
 
 
@@ -28,10 +30,9 @@ from piste.nix.store_path import StorePath
 class Joining:
     """Paths that are complete in themselves, on their way into a project."""
 
-    paths: Mapping[str, StagedPath]  # by base name
-    new: Sequence[NewPath]  # those that the project does not have
-    # project, hash part, signatures as they become and as they were: of those that it has
-    signed: Sequence[tuple[str, str, str, str]]
+    paths: Gathered
+    new: Spooled[PathRecord]  # those that the project does not have, with the signatures that are served
+    signed: Spooled[FurtherSigned]  # those that it has, where a publisher's signature is added
 
 
 async def staged_paths(
@@ -39,42 +40,28 @@ async def staged_paths(
     project: Project,
     actor: Actor,
     publication: PublicationRow,
+    files: ExitStack,
     roots: Collection[str] = (),
-) -> dict[str, StagedPath]:
-    """The staged paths by base name, completed by what the organization has of what is not staged or did not
-    arrive, and of `roots` (base names).
+) -> Gathered:
+    """The staged paths, completed by what the organization has of what is not staged or did not arrive, and
+    of `roots` (base names). Their files are there as long as `files`.
     """
-    paths = {path.base_name: path for path in await queries.staged_paths(services.database, publication.id)}
-    asked: set[str] = set()
-    while True:
-        mentioned = {name for path in paths.values() for name in path.references} | paths.keys() | set(roots)
-        wanted = {
-            name for name in mentioned - asked if name not in paths or paths[name].state not in rules.READY
-        }
-        if not wanted:
-            return paths
-        asked |= wanted
-        held = await readable_paths(services, project, actor, sorted(name[:32] for name in wanted))
-        found = {path.base_name: as_present(path) for path in held.values()}
-        paths.update({name: path for name, path in found.items() if name in wanted})
+    paths = files.enter_context(Gathered(services.objects.spool))
+    async for rows in queries.staged_rows(services.database, publication.id):
+        await services.workers.run(_put_staged, paths, rows)
+    while wanted := await services.workers.run(paths.lacking, roots):
+        for start in range(0, len(wanted), PAGE):
+            some = wanted[start : start + PAGE]
+            held = await readable_paths(services, project, actor, [name[:32] for name in some])
+            names = set(some)
+            await services.workers.run(paths.put, [path for path in held.values() if path.base_name in names])
+    return paths
 
 
-def complete_names(paths: Mapping[str, StagedPath]) -> set[str]:
-    """The paths that are there with everything that they reach."""
-    referrers: Mapping[str, list[str]] = defaultdict(list)
-    broken: list[str] = []
-    for name, path in paths.items():
-        if path.state not in rules.READY or any(reference not in paths for reference in path.references):
-            broken.append(name)
-        for reference in path.references:
-            referrers[reference].append(name)
-    seen = set(broken)
-    for name in broken:
-        for referrer in referrers[name]:
-            if referrer not in seen:
-                seen.add(referrer)
-                broken.append(referrer)
-    return set(paths) - seen
+def _put_staged(paths: Gathered, rows: Sequence[Row]) -> None:
+    staged = queries.staged_paths(rows)
+    paths.put([path for path in staged if path.state in rules.READY])
+    paths.expect(path for path in staged if path.state not in rules.READY)
 
 
 async def gathered_paths(
@@ -82,48 +69,50 @@ async def gathered_paths(
     project: Project,
     actor: Actor,
     publication: PublicationRow,
-    roots: Collection[str],
-) -> tuple[dict[str, StagedPath], set[str]]:
-    """What a release consists of by base name, and which of it is complete. A circle that somebody has pushed
-    before keeps what it is in from being available, and no release from being published.
+    outputs: Sequence[StagedOutput],
+    files: ExitStack,
+    roots: Collection[str] = (),
+) -> Gathered:
+    """What a release consists of: the paths that are there with everything that they reach. HubError where
+    an output that is required is not. A circle that somebody has pushed before keeps what it is in from
+    being available, and no release from being published.
     """
-    paths = await staged_paths(services, project, actor, publication, roots)
-    complete = await services.workers.run(complete_names, paths)
-    if roots and not await services.workers.run(_in_order, {name: paths[name] for name in complete}):
-        return await gathered_paths(services, project, actor, publication, ())
-    return paths, complete
+    paths = await staged_paths(services, project, actor, publication, files, roots)
+    incomplete = await services.workers.run(paths.incomplete)
+    if roots and not await services.workers.run(_in_order, paths, incomplete):
+        return await gathered_paths(services, project, actor, publication, outputs, files)
+    await services.workers.run(_check_required, outputs, paths, incomplete)
+    paths.leave_out(incomplete)
+    return paths
 
 
-def check_required(
-    outputs: Sequence[StagedOutput], paths: Mapping[str, StagedPath], complete: Collection[str]
-) -> None:
+def _check_required(outputs: Sequence[StagedOutput], paths: Gathered, incomplete: Collection[str]) -> None:
     for output in outputs:
         root = base_name(output)
-        if output.required and root not in complete:
+        if output.required and (root in incomplete or root not in paths):
             raise rules.output_incomplete(output.attribute, rules.missing_chains(root, paths))
 
 
-def _in_order(paths: Mapping[str, PathRecord]) -> bool:
+def _in_order(paths: Gathered, incomplete: Collection[str]) -> bool:
     try:
-        topological_order({name: path.references for name, path in paths.items()}, paths.keys())
+        paths.check_order(without=incomplete)
     except ClosureError:
         return False
     return True
 
 
-def _check_no_circle(paths: Mapping[str, PathRecord]) -> None:
+def _check_no_circle(paths: Gathered) -> None:
     """Also what no output reaches becomes the project's: a circle in it would never be found again."""
     try:
-        among = {name: [each for each in path.references if each in paths] for name, path in paths.items()}
-        topological_order(among, paths.keys())
+        paths.check_order()
     except ClosureError as error:
         raise _circle(error) from error
 
 
-def manifest_of(root: str, paths: Mapping[str, PathRecord]) -> BuiltManifest:
-    """The manifest of a complete closure. CPU work: call it in a thread."""
+async def manifest_of(services: Services, root: str, paths: Gathered) -> BuiltManifest:
+    """The manifest of a complete closure, kept."""
     try:
-        return build_manifest(root, paths)
+        return await keep_manifest(services, root, paths)
     except ClosureError as error:
         raise _circle(error) from error
 
@@ -133,49 +122,69 @@ def _circle(error: ClosureError) -> HubError:
 
 
 async def joining(
-    services: Services, project: Project, paths: Mapping[str, StagedPath], keys: SigningKeys
+    services: Services, project: Project, paths: Gathered, keys: SigningKeys, files: ExitStack
 ) -> Joining:
     """The paths with all their signatures, held against what the project says of them already."""
     await services.workers.run(_check_no_circle, paths)
-    own = await cache_queries.paths_of_project(
-        services.database, project.id, [path.hash_part for path in paths.values()]
+    spool = services.objects.spool
+    coming = Joining(
+        paths,
+        files.enter_context(Spooled(spool, PathRecord)),
+        files.enter_context(Spooled(spool, FurtherSigned)),
     )
-    known = {path.hash_part: _said(path) for path in own}
-    # A manifest tells of the paths as they were staged, so the project may say nothing else of them.
-    differing = [
-        part for path in paths.values() if known.get(part := path.hash_part, _said(path)) != _said(path)
-    ]
+    differing: list[str] = []
+    async for some in services.workers.each(paths.pages()):
+        own = await cache_queries.paths_of_project(
+            services.database, project.id, [path.hash_part for path in some]
+        )
+        differing += await services.workers.run(_hold_against, coming, some, own, keys)
     if differing:
         raise path_conflict(differing)
-    fresh = [path for path in paths.values() if path.hash_part not in known]
-    new = await services.workers.run(new_paths, fresh, keys)
-    signed = await services.workers.run(_signed, own, paths, keys) if keys.publishers else []
-    return Joining(paths, new, signed)
+    return coming
+
+
+def _hold_against(
+    coming: Joining, paths: Sequence[PathRecord], own: Sequence[StoredPath], keys: SigningKeys
+) -> list[str]:
+    """Some of the paths; the hash parts of which the project says something else. A manifest tells of the
+    paths as they were gathered, so it may not.
+    """
+    known = {path.hash_part: _said(path) for path in own}
+    differing = [part for path in paths if known.get(part := path.hash_part, _said(path)) != _said(path)]
+    if not differing:
+        coming.new.add(new_paths((path for path in paths if path.hash_part not in known), keys))
+        if keys.publishers:
+            coming.signed.add(_signed(own, {path.hash_part: path for path in paths}, keys))
+    return differing
 
 
 def _signed(
-    own: Sequence[StoredPath], paths: Mapping[str, StagedPath], keys: SigningKeys
-) -> list[tuple[str, str, str, str]]:
-    changed = []
+    own: Sequence[StoredPath], paths: Mapping[str, PathRecord], keys: SigningKeys
+) -> Iterator[FurtherSigned]:
     for held in own:
-        signatures = as_json(signed_further(held, paths[held.base_name], keys))
+        signatures = as_json(signed_further(held, paths[held.hash_part], keys))
         if signatures != held.signatures:
-            changed.append((held.project, held.hash_part, signatures, held.signatures))
-    return changed
+            yield FurtherSigned(held.project, held.hash_part, signatures, held.signatures)
 
 
 def _said(path: PathRecord) -> tuple[str, str, int, str]:
     return path.name, path.nar_hash, path.nar_size, path.reference_names
 
 
-async def join(connection: Connection, project: Project, coming: Joining, now: int) -> None:
+async def join(
+    services: Services, connection: Connection, project: Project, coming: Joining, now: int
+) -> None:
     """The new ones become the project's; all must be to the organization what they are here."""
-    claimed = [NewPath(path, []) for path in coming.paths.values()]
-    differing = await cache_queries.claim_paths(connection, project.organization, claimed)
+    each = services.workers.each
+    differing: list[str] = []
+    async for paths in each(coming.paths.pages()):
+        differing += await cache_queries.claim_paths(connection, project.organization, paths)
     if differing:
         raise path_conflict(differing)
-    await cache_queries.add_paths(connection, project.id, coming.new, now)
-    await cache_queries.replace_signatures(connection, coming.signed)
+    async for paths in each(coming.new.pages()):
+        await cache_queries.add_paths(connection, project.id, paths, now)
+    async for signed in each(coming.signed.pages()):
+        await cache_queries.replace_signatures(connection, signed)
 
 
 def path_conflict(hash_parts: Sequence[str]) -> HubError:

@@ -1,15 +1,19 @@
 """What a publication asks the database: SQL, nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from piste.hub.cache.queries import as_json
 from piste.hub.db.base import Connection, Database, Row, Value, decode
 from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath, UploadAddress
+from piste.lib.spooled import PAGE
 
 _PUBLICATION = """SELECT id, project, stage, version, rolling, metadata, state, source, source_size, readme,
     source_license, created_at, expires_at, sequence, kind FROM publication"""
 _STAGED = """SELECT hash_part, name, nar_hash, nar_size, reference_names, deriver, content_address,
     signatures, upstream, upstream_narinfo, state FROM staged_path"""
+_BY_HASH_PART = (
+    " WHERE publication = $1 AND hash_part IN (SELECT value FROM json_each($2)) ORDER BY hash_part"
+)
 
 
 async def publication(database: Database, project: str, publication_id: str) -> PublicationRow | None:
@@ -198,8 +202,38 @@ async def stage_outputs(connection: Connection, publication_id: str, outputs: Se
     )
 
 
-async def staged_paths(database: Database, publication_id: str) -> list[StagedPath]:
-    rows = await database.scan(f"{_STAGED} WHERE publication = $1", publication_id)
+def staged_rows(database: Database, publication_id: str) -> AsyncIterator[Sequence[Row]]:
+    """Rows of StagedPath, some at a time. What changes meanwhile is seen as it was or as it is."""
+    return _paged(database, _STAGED, publication_id)
+
+
+def staged_nars(database: Database, publication_id: str) -> AsyncIterator[Sequence[Row]]:
+    """hash_part, nar_hash, nar_size; some at a time."""
+    return _paged(database, "SELECT hash_part, nar_hash, nar_size FROM staged_path", publication_id)
+
+
+async def _paged(database: Database, sql: str, publication_id: str) -> AsyncIterator[Sequence[Row]]:
+    last = ""
+    while rows := await database.scan(
+        f"{sql} WHERE publication = $1 AND hash_part > $2 ORDER BY hash_part LIMIT $3",
+        publication_id,
+        last,
+        PAGE,
+    ):
+        yield rows
+        last = rows[-1]["hash_part"]
+
+
+async def staged_rows_of(database: Database, publication_id: str, hash_parts: Sequence[str]) -> Sequence[Row]:
+    """Rows of StagedPath, by hash part."""
+    return await database.scan(
+        _STAGED + _BY_HASH_PART,
+        publication_id,
+        as_json(hash_parts),
+    )
+
+
+def staged_paths(rows: Sequence[Row]) -> list[StagedPath]:
     return [decode(row, StagedPath) for row in rows]
 
 

@@ -1,10 +1,14 @@
 """Publishing over HTTP: messages in, messages out. Decides nothing."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
+import msgspec
 from starlette.responses import Response
 
 from piste.hub.access.records import Permission
+from piste.hub.cache.records import PathRecord
 from piste.hub.http import json_response, read_json, stream_body, whole_body
 from piste.hub.publish import declaring, finishing, gathering, opening, parts, rules, uploading
 from piste.hub.publish.receiving import nars_of
@@ -89,8 +93,12 @@ class _Publishing:
     async def paths(self, exchange: Exchange) -> Response:
         services, project = self._services, exchange.project
         row = await self._open_row(exchange)
-        found = await gathering.staged_paths(services, project, exchange.actor, row)
-        return json_response(await services.workers.run(rules.described, found.values()))
+        pieces: list[bytes] = []
+        with ExitStack() as files:
+            found = await gathering.staged_paths(services, project, exchange.actor, row, files)
+            async for some in services.workers.each(found.pages()):
+                pieces.append(await services.workers.run(_described, some))
+        return Response(b"[" + b",".join(pieces) + b"]", media_type="application/json")
 
     async def finish(self, exchange: Exchange) -> Response:
         row = await self._row(exchange)
@@ -105,3 +113,8 @@ class _Publishing:
     async def _open_row(self, exchange: Exchange) -> PublicationRow:
         asked = exchange.parameters["publication"]
         return await opening.find_open(self._services, exchange.project, exchange.actor, asked)
+
+
+def _described(paths: Sequence[PathRecord]) -> bytes:
+    """The inside of a list of them."""
+    return msgspec.json.encode(rules.described(paths))[1:-1]

@@ -5,7 +5,7 @@ anybody.
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -169,7 +169,7 @@ def staged(
     return StagedPath(**(known | {"upstream": upstream, "upstream_narinfo": narinfo, "state": state}))
 
 
-def described(paths: Iterable[StagedPath]) -> list[DeclaredPath]:
+def described(paths: Iterable[PathRecord]) -> list[DeclaredPath]:
     """What is known of the paths that are there, for their publishers."""
     return [
         DeclaredPath(
@@ -182,7 +182,6 @@ def described(paths: Iterable[StagedPath]) -> list[DeclaredPath]:
             content_address=path.content_address,
         )
         for path in paths
-        if path.state in READY
     ]
 
 
@@ -218,20 +217,24 @@ def checked_outputs(declared: Sequence[DeclaredOutput]) -> list[StagedOutput]:
     return [checked_output(each) for each in declared]
 
 
-def missing_chains(root: str, paths: Mapping[str, StagedPath]) -> dict[str, list[str]]:
-    """The members of a closure that are not there, each with the chain of references that leads to it (base
-    names).
+class KnownPaths(Protocol):
+    """Paths by base name: which are there, and what is known of the references of all."""
 
-    `paths` is by base name; a path that was not declared is missing like one that was not uploaded.
+    def __contains__(self, name: str, /) -> bool: ...
+    def references(self, name: str, /) -> Sequence[str]: ...
+
+
+def missing_chains(root: str, paths: KnownPaths) -> dict[str, list[str]]:
+    """The members of a closure that are not there, each with the chain of references that leads to it (base
+    names). A path that was not declared is missing like one that was not uploaded.
     """
     missing: dict[str, list[str]] = {}
     came_from: dict[str, str | None] = {root: None}
     waiting = [root]
     for name in waiting:
-        path = paths.get(name)
-        if path is None or path.state not in READY:
+        if name not in paths:
             missing[name] = _chain(came_from, name)
-        for reference in path.references if path is not None else ():
+        for reference in paths.references(name):
             if reference not in came_from:
                 came_from[reference] = name
                 waiting.append(reference)
@@ -245,6 +248,11 @@ def _chain(came_from: Mapping[str, str | None], name: str) -> list[str]:
         chain.append(at)
         at = came_from[at]
     return chain[::-1]
+
+
+def too_many_paths() -> HubError:
+    """For one request."""
+    return HubError("body-too-large", f"One request has at most {MAX_PATHS} paths.")
 
 
 def output_incomplete(attribute: str, missing: Mapping[str, list[str]]) -> HubError:

@@ -1,8 +1,7 @@
 """NARs and the source on their way in. What was verified stays; what was not leaves nothing behind."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from typing import Final
 
 from piste.hub.access.records import Project
@@ -16,6 +15,7 @@ from piste.hub.publish.records import Announced, PublicationRow, StagedPath
 from piste.hub.publish.source import Source, SourceIntake
 from piste.hub.registry.records import source_key
 from piste.hub.services import Services
+from piste.lib.spooled import PAGE
 from piste.lib.streams import gathered
 from piste.nix.reference_scan import KnownHashParts
 from piste.wire.publication import UploadedNars
@@ -24,46 +24,72 @@ from piste.wire.publication import UploadedNars
 KNOWN_LIMIT: Final = 30_000
 
 
+class _Declared:
+    """The paths that a publication has declared, by their NARs: of each no more than its hash part is held,
+    since there may be a hundred thousand.
+    """
+
+    def __init__(self, services: Services, publication: PublicationRow) -> None:
+        self._services = services
+        self._publication = publication
+        self._parts: dict[str, tuple[str, ...]] = {}
+        self.sizes: dict[str, int] = {}
+
+    async def load(self) -> None:
+        async for rows in queries.staged_nars(self._services.database, self._publication.id):
+            for row in rows:
+                nar_hash = row["nar_hash"]
+                self._parts[nar_hash] = (*self._parts.get(nar_hash, ()), row["hash_part"])
+                self.sizes[nar_hash] = row["nar_size"]
+
+    @property
+    def hash_parts(self) -> list[str]:
+        return [part for parts in self._parts.values() for part in parts]
+
+    async def of(self, nar_hashes: Collection[str]) -> AsyncIterator[list[StagedPath]]:
+        """The paths with these NARs by hash part, some at a time, as they are declared now."""
+        parts = sorted(part for nar_hash in nar_hashes for part in self._parts.get(nar_hash, ()))
+        for start in range(0, len(parts), PAGE):
+            rows = await queries.staged_rows_of(
+                self._services.database, self._publication.id, parts[start : start + PAGE]
+            )
+            paths = await self._services.workers.run(queries.staged_paths, rows)
+            yield [path for path in paths if path.nar_hash in nar_hashes]
+
+
 class _Upload:
     """One request's NARs, kept as they are found right."""
 
-    def __init__(self, services: Services, publication: PublicationRow, paths: Sequence[StagedPath]) -> None:
+    def __init__(self, services: Services, publication: PublicationRow, declared: _Declared) -> None:
         self._services = services
         self._publication = publication
-        self._paths: Mapping[str, list[StagedPath]] = defaultdict(list)
-        for path in paths:
-            self._paths[path.nar_hash].append(path)
+        self._declared = declared
         self.accepted = self.nar_bytes = self.file_bytes = 0
 
     async def keep_ready(self, bundle: Bundle) -> None:
         """Keep what the bundle has found right so far; a NAR that mentions what it may not is refused after
         that.
         """
+        if not bundle.ready:
+            return
+        refused = await self._refused({nar.nar_hash: nar.found for nar in bundle.ready})
         ready, bundle.ready = bundle.ready, []
-        right: list[Ingested] = []
-        refusal: HubError | None = None
         for nar in ready:
-            try:
-                self._check_references(nar)
-                right.append(nar)
-            except HubError as error:
+            if nar.nar_hash in refused:
                 nar.file.unlink(missing_ok=True)
-                refusal = refusal or error
-        if right:
+        if right := [nar for nar in ready if nar.nar_hash not in refused]:
             await self._commit(right)
-        if refusal is not None:
-            raise refusal
+        for error in refused.values():
+            raise error
 
-    def _check_references(self, nar: Ingested) -> None:
-        for path in self._paths[nar.nar_hash]:
-            extra = sorted(rules.undeclared(path, nar.found))
-            if extra:
-                raise HubError(
-                    "undeclared-reference",
-                    f"The NAR of {path.base_name} mentions {len(extra)} known paths that are not declared.",
-                    hint="Declare all references of a path, as `nix path-info --json` gives them.",
-                    context={"hash-parts": " ".join(extra[: rules.SHOWN_MISSING])},
-                )
+    async def _refused(self, found: Mapping[str, frozenset[str]]) -> dict[str, HubError]:
+        """The NARs that mention what their paths do not declare; given with all that they mention."""
+        refused: dict[str, HubError] = {}
+        async for paths in self._declared.of(found):
+            for path in paths:
+                if extra := sorted(rules.undeclared(path, found[path.nar_hash])):
+                    refused.setdefault(path.nar_hash, _undeclared_reference(path, extra))
+        return refused
 
     async def _keep(self, nar: Ingested) -> KeptNar:
         described = await cache_queries.nar(self._services.database, nar.nar_hash)
@@ -73,16 +99,12 @@ class _Upload:
         results = await asyncio.gather(*(self._keep(nar) for nar in nars), return_exceptions=True)
         kept = [result for result in results if isinstance(result, KeptNar)]
         sizes = {nar.nar_hash: nar.nar_size for nar in kept}
-        # A path whose declaration gives the same hash another size is not what was verified.
-        paths = [
-            path
-            for nar_hash, size in sizes.items()
-            for path in self._paths[nar_hash]
-            if path.nar_size == size
-        ]
         async with self._services.database.transaction() as connection:
             await cache_queries.add_nars(connection, kept, self._services.clock())
-            await queries.mark_verified(connection, self._publication.id, paths)
+            async for paths in self._declared.of(sizes):
+                # A path whose declaration gives the same hash another size is not what was verified.
+                right = [path for path in paths if path.nar_size == sizes[path.nar_hash]]
+                await queries.mark_verified(connection, self._publication.id, right)
         self.accepted += len(kept)
         self.nar_bytes += sum(nar.nar_size for nar in kept)
         # What was sent, whatever file is kept: that of somebody else, perhaps.
@@ -92,28 +114,42 @@ class _Upload:
                 raise result
 
 
+def _undeclared_reference(path: StagedPath, extra: Sequence[str]) -> HubError:
+    return HubError(
+        "undeclared-reference",
+        f"The NAR of {path.base_name} mentions {len(extra)} known paths that are not declared.",
+        hint="Declare all references of a path, as `nix path-info --json` gives them.",
+        context={"hash-parts": " ".join(extra[: rules.SHOWN_MISSING])},
+    )
+
+
 async def take_nars(
     services: Services, project: Project, publication: PublicationRow, body: AsyncIterable[bytes]
 ) -> UploadedNars:
     """The NARs of one request body; those before an error stay."""
     async with services.workers.place(project.organization):
-        paths = await queries.staged_paths(services.database, publication.id)
-        upload = _Upload(services, publication, paths)
-        sizes = {path.nar_hash: path.nar_size for path in paths}
+        declared = _Declared(services, publication)
+        await declared.load()
         known = await services.workers.run(
-            KnownHashParts, await _known(services, project, [path.hash_part for path in paths])
+            KnownHashParts, await _known(services, project, declared.hash_parts)
         )
-        bundle = Bundle(services.objects.spool, sizes, known)
-        try:
-            async for data in gathered(body):
-                try:
-                    await services.workers.run(bundle.feed, data)
-                finally:
-                    await upload.keep_ready(bundle)
-            await services.workers.run(bundle.finish)
-        finally:
-            await services.workers.run(bundle.discard)
+        upload = _Upload(services, publication, declared)
+        await _take_bundle(services, body, Bundle(services.objects.spool, declared.sizes, known), upload)
     return UploadedNars(upload.accepted, upload.nar_bytes, upload.file_bytes)
+
+
+async def _take_bundle(
+    services: Services, body: AsyncIterable[bytes], bundle: Bundle, upload: _Upload
+) -> None:
+    try:
+        async for data in gathered(body):
+            try:
+                await services.workers.run(bundle.feed, data)
+            finally:
+                await upload.keep_ready(bundle)
+        await services.workers.run(bundle.finish)
+    finally:
+        await services.workers.run(bundle.discard)
 
 
 async def take_nars_in_parts(

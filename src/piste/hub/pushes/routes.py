@@ -5,16 +5,14 @@ from typing import Final
 from starlette.responses import Response
 
 from piste.hub.access.records import Permission
-from piste.hub.http import json_response, read_json, stream_body, whole_body
+from piste.hub.http import json_response, stream_body, whole_body
 from piste.hub.publish import opening, parts
-from piste.hub.publish.declaring import declaration_from, declare
+from piste.hub.publish.declaring import Listed, declaration_from, declare
 from piste.hub.publish.receiving import nars_of
 from piste.hub.publish.records import PUSH, PublicationRow
 from piste.hub.pushes import pushing
 from piste.hub.routing import Exchange, Route, Scope
 from piste.hub.services import Services
-from piste.wire.publication import Declaration
-from piste.wire.pushes import WantedPaths
 
 QUESTION_LIMIT: Final = 32 << 20
 DECLARATION_LIMIT: Final = 32 << 20
@@ -47,7 +45,11 @@ class _Pushes:
         self._services = services
 
     async def missing(self, exchange: Exchange) -> Response:
-        wanted = await read_json(exchange, WantedPaths)
+        services = self._services
+        data = await whole_body(exchange)
+        async with services.workers.taking_apart:
+            wanted = await services.workers.run(pushing.question_from, data)
+        del data
         return json_response(await pushing.lacking(self._services, exchange.project, wanted))
 
     async def open(self, exchange: Exchange) -> Response:
@@ -83,7 +85,7 @@ class _Pushes:
         await opening.abandon(self._services, exchange.project, exchange.actor, asked, kind=PUSH)
         return Response(status_code=204)
 
-    async def _declaration(self, exchange: Exchange) -> Declaration:
+    async def _declaration(self, exchange: Exchange) -> Listed:
         data = await whole_body(exchange)
         async with self._services.workers.taking_apart:
             return await self._services.workers.run(declaration_from, data)

@@ -6,14 +6,15 @@ organization's publishers sign, it waits until one of them publishes the version
 """
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 import msgspec
 
 from piste.hub.access.records import Actor, Permission, Project
 from piste.hub.cache import queries as cache_queries
-from piste.hub.cache.records import NewPath, PathRecord
+from piste.hub.cache.gathered import Gathered
+from piste.hub.cache.records import PathRecord
 from piste.hub.cache.signing import new_paths
 from piste.hub.cache.upstreams import Search
 from piste.hub.db.base import Connection
@@ -21,15 +22,16 @@ from piste.hub.errors import HubError
 from piste.hub.registry import queries
 from piste.hub.registry.outputs import (
     BuiltManifest,
-    build_manifest,
-    put_manifest,
+    keep_manifest,
     sign_statement,
     statement_text,
 )
 from piste.hub.registry.records import OutputRow, ReleaseRow
 from piste.hub.services import Services
 from piste.hub.trail import note
+from piste.lib.spooled import PAGE
 from piste.nix.closure import ClosureError
+from piste.nix.signature import SecretKey
 from piste.nix.store_path import StorePath
 
 SHOWN = 10
@@ -39,15 +41,15 @@ SHOWN = 10
 class _Walk:
     """A closure as far as it is known, by base name."""
 
-    paths: dict[str, PathRecord] = field(default_factory=dict)
+    paths: Gathered
+    elsewhere: Gathered  # what another project has of it
+    pinned: Gathered  # what upstreams have of it
     missing: int = 0
-    elsewhere: list[PathRecord] = field(default_factory=list)  # what another project has of it
-    pinned: list[PathRecord] = field(default_factory=list)  # what upstreams have of it
 
     @property
-    def coming(self) -> list[PathRecord]:
+    def coming(self) -> list[Gathered]:
         """What may join the project now: of other projects only what makes a closure whole."""
-        return [*self.pinned, *([] if self.missing else self.elsewhere)]
+        return [self.pinned, *([] if self.missing else [self.elsewhere])]
 
 
 async def ensure_available(
@@ -61,17 +63,17 @@ async def ensure_available(
         return output
     keys = await services.keyring.signing_keys(project.organization)
     root = StorePath.parse(output.store_path).base_name
-    walk = await _walk(services, project, root)
-    if walk.missing and seek:
-        async with services.upstreams.turn(project.organization):
-            walk = await _sought(services, project, release, root)
-            built = await _built(services, root, walk)
-            await _join(services, project, release, walk.coming)
-    else:
-        built = await _built(services, root, walk)
-    if built is None or not keys:
+    with ExitStack() as files:
+        walk = await _walk(services, project, root, files)
+        if walk.missing and seek:
+            async with services.upstreams.turn(project.organization):
+                walk = await _sought(services, project, release, root, files)
+                built = await _built(services, root, walk, keys)
+                await _join(services, project, release, walk.coming, files)
+        else:
+            built = await _built(services, root, walk, keys)
+    if built is None:
         return walk.missing
-    await put_manifest(services.objects, built)
     text = statement_text(project, release.version, release.sequence, output, built.digest)
     signed = sign_statement(text, keys)
     available = msgspec.structs.replace(
@@ -106,50 +108,74 @@ async def all_outputs(services: Services, project: Project, release: ReleaseRow)
     return [renewed.get(row.attribute, row) for row in rows]
 
 
-async def _sought(services: Services, project: Project, release: ReleaseRow, root: str) -> _Walk:
+async def _sought(
+    services: Services, project: Project, release: ReleaseRow, root: str, files: ExitStack
+) -> _Walk:
     """Walk the closure once more, with everything that may belong to it."""
     author = await queries.publisher_of(services.database, release.id)
     publisher = await services.guard.person(author) if author is not None else None
     # Who has left the organization publishes nothing more to it, and their releases take nothing more.
     reads = publisher is not None and services.guard.may(publisher, Permission.PROJECT_PUBLISH, project)
     async with services.upstreams.search(project.organization) as search:
-        return await _walk(services, project, root, publisher=publisher if reads else None, search=search)
+        return await _walk(
+            services, project, root, files, publisher=publisher if reads else None, search=search
+        )
 
 
-async def _built(services: Services, root: str, walk: _Walk) -> BuiltManifest | None:
-    """None while something is missing; before anything joins the project, since it also finds a circle."""
-    return None if walk.missing else await services.workers.run(build_manifest, root, walk.paths)
+async def _built(
+    services: Services, root: str, walk: _Walk, keys: Collection[SecretKey]
+) -> BuiltManifest | None:
+    """None while something is missing, and where the hub can't sign. Before anything joins the project,
+    since it also finds a circle.
+    """
+    if walk.missing:
+        return None
+    if not keys:
+        await services.workers.run(walk.paths.check_order)
+        return None
+    return await keep_manifest(services, root, walk.paths)
 
 
 async def _walk(
     services: Services,
     project: Project,
     root: str,
+    files: ExitStack,
     *,
     publisher: Actor | None = None,
     search: Search | None = None,
 ) -> _Walk:
-    """A closure, a level at a time."""
-    walk = _Walk()
-    asked, level = {root}, [root]
-    while level:
-        fresh: dict[str, PathRecord] = {}
-        parts = [name[:32] for name in level]
-        own = await cache_queries.paths_of_project(services.database, project.id, parts)
-        fresh.update(_named(own, level))
-        if publisher is not None and (rest := _rest(level, fresh)):
-            others = await _elsewhere(services, project, publisher, rest)
-            fresh.update(others)
-            walk.elsewhere += others.values()
-        if search is not None and (rest := _rest(level, fresh)):
-            pinned = await search.find(rest)
-            fresh.update(pinned)
-            walk.pinned += pinned.values()
-        walk.paths.update(fresh)
-        level = sorted({name for path in fresh.values() for name in path.references} - asked)
-        asked.update(level)
-    walk.missing = len(asked) - len(walk.paths)
+    """A closure, a level at a time. Its files are there as long as `files`."""
+    paths, elsewhere, pinned = (files.enter_context(Gathered(services.objects.spool)) for _ in range(3))
+    walk = _Walk(paths, elsewhere, pinned)
+    while level := await services.workers.run(walk.paths.lacking, [root]):
+        for start in range(0, len(level), PAGE):
+            await _look_up(services, project, walk, level[start : start + PAGE], publisher, search)
+    walk.missing = walk.paths.missing
     return walk
+
+
+async def _look_up(
+    services: Services,
+    project: Project,
+    walk: _Walk,
+    names: list[str],
+    publisher: Actor | None,
+    search: Search | None,
+) -> None:
+    """Some of a level."""
+    put = services.workers.run
+    own = await cache_queries.paths_of_project(services.database, project.id, [name[:32] for name in names])
+    found: dict[str, PathRecord] = _named(own, names)
+    if publisher is not None and (rest := _rest(names, found)):
+        others = await _elsewhere(services, project, publisher, rest)
+        found.update(others)
+        await put(walk.elsewhere.put, list(others.values()))
+    if search is not None and (rest := _rest(names, found)):
+        pinned = await search.find(rest)
+        found.update(pinned)
+        await put(walk.pinned.put, list(pinned.values()))
+    await put(walk.paths.put, list(found.values()))
 
 
 def _rest(level: Collection[str], found: Mapping[str, PathRecord]) -> list[str]:
@@ -175,17 +201,23 @@ async def _elsewhere(
     return _named(chosen[::-1], names)
 
 
-async def _join(services: Services, project: Project, release: ReleaseRow, coming: list[PathRecord]) -> None:
-    if not coming:
+async def _join(
+    services: Services, project: Project, release: ReleaseRow, coming: list[Gathered], files: ExitStack
+) -> None:
+    if not any(map(len, coming)):
         return
     keys = await services.keyring.keys_of(project.organization)
-    new = await services.workers.run(new_paths, coming, keys)
+    new = files.enter_context(Gathered(services.objects.spool))
+    for paths in coming:
+        async for some in services.workers.each(paths.pages()):
+            await services.workers.run(lambda records: new.put(new_paths(records, keys)), some)
     async with services.database.transaction() as connection:
-        await _add(connection, project, new, services.clock())
+        async for some in services.workers.each(new.pages()):
+            await _add(connection, project, some, services.clock())
         note(f"version {release.version}, {len(new)} paths found elsewhere")
 
 
-async def _add(connection: Connection, project: Project, new: list[NewPath], now: int) -> None:
+async def _add(connection: Connection, project: Project, new: list[PathRecord], now: int) -> None:
     differing = await cache_queries.claim_paths(connection, project.organization, new)
     if differing:
         raise HubError(

@@ -3,20 +3,26 @@
 Used when a release is published, and when the last missing path of an output arrives later.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
 from piste.hub.access.records import Project
-from piste.hub.cache.records import PathRecord
-from piste.hub.storage.base import Objects
+from piste.hub.cache.gathered import Gathered
+from piste.hub.services import Services
+from piste.lib.files import new_file
 from piste.lib.zstd import zstd
 from piste.nix.signature import SecretKey
 from piste.wire import statement as statement_format
-from piste.wire.manifest import encode_manifest, make_manifest, manifest_digest
+from piste.wire.manifest import ManifestPath, entry_pieces
 from piste.wire.statement import Statement, encode_statement
+
+_PIECE: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,6 @@ class BuiltManifest:
     root: str  # base name
     path_count: int
     nar_size: int
-    data: bytes
 
 
 @dataclass(frozen=True)
@@ -48,20 +53,53 @@ def packed_manifest_key(digest: str) -> str:
     return manifest_key(digest) + ".zst"
 
 
-def build_manifest(root: str, paths: Mapping[str, PathRecord]) -> BuiltManifest:
-    """The manifest of the closure of `root`; `paths` is by base name and has all of it. ClosureError for a
-    cycle.
+def write_manifest(root: str, paths: Gathered, file: BinaryIO) -> BuiltManifest:
+    """The manifest of the closure of `root`, all of which is there, written as it is made. ClosureError for
+    a cycle. CPU work: call it in a thread.
     """
-    manifest = make_manifest(root, paths)
-    data = encode_manifest(manifest)
-    size = sum(entry.nar_size for entry in manifest.paths)
-    return BuiltManifest(manifest_digest(data), root, len(manifest.paths), size, data)
+    digest = hashlib.sha256()
+    counts = _Counts(paths.closure(root))
+    for piece in entry_pieces(counts):
+        digest.update(piece)
+        file.write(piece)
+    return BuiltManifest("sha256:" + digest.hexdigest(), root, counts.paths, counts.nar_size)
 
 
-async def put_manifest(objects: Objects, built: BuiltManifest) -> None:
-    """Durable when it returns; without a row that names it, nobody sees it."""
-    await objects.put(packed_manifest_key(built.digest), zstd.compress(built.data, level=3))
-    await objects.put(manifest_key(built.digest), built.data)
+async def keep_manifest(services: Services, root: str, paths: Gathered) -> BuiltManifest:
+    """Write it as an object. Durable when it returns; without a row that names it, nobody sees it."""
+    with ExitStack() as files:
+        plain, packed = (files.enter_context(new_file(services.objects.spool)) for _ in range(2))
+        built = await services.workers.run(_write, root, paths, plain, packed)
+        await services.objects.put_file(packed_manifest_key(built.digest), packed)
+        await services.objects.put_file(manifest_key(built.digest), plain)
+    return built
+
+
+def _write(root: str, paths: Gathered, plain: Path, packed: Path) -> BuiltManifest:
+    with plain.open("wb") as file:
+        built = write_manifest(root, paths, file)
+    compressor = zstd.ZstdCompressor(level=3)
+    # A reader learns from the frame how much room it needs.
+    compressor.set_pledged_input_size(plain.stat().st_size)
+    with plain.open("rb") as file, packed.open("wb") as out:
+        while piece := file.read(_PIECE):
+            out.write(compressor.compress(piece))
+        out.write(compressor.flush())
+    return built
+
+
+class _Counts:
+    """Counts entries as they pass."""
+
+    def __init__(self, entries: Iterable[ManifestPath]) -> None:
+        self._entries = entries
+        self.paths = self.nar_size = 0
+
+    def __iter__(self) -> Iterator[ManifestPath]:
+        for entry in self._entries:
+            self.paths += 1
+            self.nar_size += entry.nar_size
+            yield entry
 
 
 class Recorded(Protocol):
