@@ -39,6 +39,7 @@ def publish(tenant: Tenant, version: str, members: Sequence[Member]) -> None:
         assert publishing.finish().outputs == {ATTRIBUTE: str(members[-1].path)}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_release_of_twenty_thousand_paths_takes_little_memory(sqlite_hub: Hub) -> None:
     tenant = make_tenant(sqlite_hub, "acme", "web")

@@ -26,7 +26,8 @@ SOURCE = Path(__file__).parent / "dex"
 CALLBACK = "http://127.0.0.1:5555/callback"
 _BUILD_SECONDS = 450  # it takes a minute of processor time, once
 
-pytestmark = pytest.mark.timeout(600)
+# To build it is what takes long, and slows whatever runs beside it.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.soak]
 
 
 def build() -> tuple[Path, Path]:
