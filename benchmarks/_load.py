@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from benchmarks._cpu import on_other_cores
 from benchmarks._peers import command
 
 _TOKEN: Final = "BENCH_TOKEN"
@@ -56,12 +57,14 @@ class Load:
 
 
 def put_under_load(url: str, paths: Sequence[str], token: str | None, connections: int, seconds: int) -> Load:
-    """GET all of the paths in turn for so long; an answer other than 200 is an error."""
+    """GET all of the paths in turn for so long; an answer other than 200 is an error. Where this process, and
+    the servers that it started, keep to some of the cores (`keep_apart`), the others are for this."""
     environment = dict(os.environ) | ({_TOKEN: token} if token else {})
     limit = seconds + 30
     program = command("usr/bin/wrk")
     if program is None:
-        argv = [sys.executable, "-m", "benchmarks._load", url, str(connections), str(seconds)]
+        load = [sys.executable, "-m", "benchmarks._load", url, str(connections), str(seconds)]
+        argv = [*on_other_cores(), *load]
         done = subprocess.run(
             argv,
             env=environment,
@@ -78,6 +81,7 @@ def put_under_load(url: str, paths: Sequence[str], token: str | None, connection
         listed = ", ".join(f'"{path}"' for path in paths)
         script.write_text(_SCRIPT.format(paths=listed, token=_TOKEN))
         argv = [
+            *on_other_cores(),
             *program,
             "-t1",
             f"-c{connections}",

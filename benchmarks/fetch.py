@@ -29,7 +29,7 @@ from tests.running.command import Person, check
 from tests.running.tenants import Tenant
 
 REFERENCE: Final = f"acme/web/1#{ATTRIBUTE}"
-FROM_HUB_PAIRS: Final = 5  # without a bound, and slow
+FROM_HUB_PAIRS: Final = 2  # without a bound, and slow
 SHAPE_PAIRS: Final = 5
 # Seconds of a row, in which what is slow is measured less often: two pairs of stock Nix at 100 ms on a disk,
 # one of it and 1,000 paths of a shape.
