@@ -34,6 +34,7 @@ from tests.running.command import PISTE
 
 RESULTS: Final = Path(__file__).parent / "results"
 _INDEX: Final = "README.md"
+_CORES: Final = len(os.sched_getaffinity(0))  # before a benchmark keeps to some of them
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Report:
         self._tables: list[Table] = []
         self._conditions = {
             "processor": processor(),
-            "cores": str(len(os.sched_getaffinity(0))),
+            "cores": str(_CORES),
             "kernel": platform.release(),
             "python": platform.python_version(),
             "nix": version_of("nix").removeprefix("nix "),
