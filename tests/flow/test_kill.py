@@ -21,6 +21,7 @@ from tests.running.audit import Reader, check_absent, check_release, versions
 from tests.running.closures import Member, make_closure, member, publish
 from tests.running.tenants import Tenant, client_of, make_tenant
 
+KILLS = 50
 # How often the kill falls into each step: most into the last, where everything becomes visible.
 STEPS = {"open": 1, "declare": 2, "upload": 5, "source": 2, "finish": 10}
 
@@ -80,9 +81,8 @@ class Assassin:
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("kills", [20, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_hub_killed_at_any_point_of_a_publication_shows_whole_releases_or_nothing(
-    hub: Hub, kills: int
+    hub: Hub,
 ) -> None:
     seed = int(os.environ.get("PISTE_KILL_SEED") or random.SystemRandom().randrange(1 << 32))
     sys.stdout.write(f"PISTE_KILL_SEED={seed}\n")
@@ -91,10 +91,10 @@ def test_a_hub_killed_at_any_point_of_a_publication_shows_whole_releases_or_noth
     base = member("base", seed, draw.randbytes(100_000))
     trial = _Trial(hub, tenant, base, draw)
     trial.measure()
-    for number in range(1, kills + 1):
+    for number in range(1, KILLS + 1):
         trial.round(number)
     trial.read_everything()
-    sys.stdout.write(f"{kills} kills, {trial.visible} after the release was visible, {trial.steps}\n")
+    sys.stdout.write(f"{KILLS} kills, {trial.visible} after the release was visible, {trial.steps}\n")
 
 
 class _Trial:

@@ -7,7 +7,7 @@ import msgspec
 from piste.hub.access.records import Reach
 from piste.hub.cache.keep import KeptNar
 from piste.hub.cache.records import FurtherSigned, PathRecord, StoredPath, TraceRecord
-from piste.hub.db.base import Connection, Database, Row, decode
+from piste.hub.db.base import Connection, Database, Row, Value, decode
 
 _PATH = """SELECT p.project, p.hash_part, p.name, p.nar_hash, p.nar_size, p.reference_names, p.deriver,
     p.content_address, p.signatures, p.upstream, p.upstream_narinfo, p.created_at, n.file_hash, n.file_size
@@ -147,23 +147,7 @@ async def add_paths(connection: Connection, project: str, paths: Sequence[PathRe
                content_address, signatures, upstream, upstream_narinfo, created_at)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
            ON CONFLICT (project, hash_part) DO NOTHING""",
-        [
-            (
-                project,
-                path.hash_part,
-                path.name,
-                path.nar_hash,
-                path.nar_size,
-                path.reference_names,
-                path.deriver,
-                path.content_address,
-                path.signatures,
-                path.upstream,
-                path.upstream_narinfo,
-                now,
-            )
-            for path in sorted(paths, key=lambda path: path.hash_part)
-        ],
+        [(project, *path_values(path), now) for path in sorted(paths, key=lambda path: path.hash_part)],
     )
 
 
@@ -300,3 +284,19 @@ async def upstreams(database: Database, organization: str) -> dict[str, list[str
     """Address → public keys, as the organization registered them."""
     rows = await database.all("SELECT url, public_keys FROM upstream WHERE organization = $1", organization)
     return {row["url"]: msgspec.json.decode(row["public_keys"], type=list[str]) for row in rows}
+
+
+def path_values(path: PathRecord) -> tuple[Value, ...]:
+    """What is said of a path, in the order of the columns from `hash_part` to `upstream_narinfo`."""
+    return (
+        path.hash_part,
+        path.name,
+        path.nar_hash,
+        path.nar_size,
+        path.reference_names,
+        path.deriver,
+        path.content_address,
+        path.signatures,
+        path.upstream,
+        path.upstream_narinfo,
+    )

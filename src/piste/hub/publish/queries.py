@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from piste.hub.cache.queries import as_json
+from piste.hub.cache.queries import as_json, path_values
 from piste.hub.db.base import Connection, Database, Row, Value, decode
 from piste.hub.publish.records import PublicationRow, StagedOutput, StagedPath, UploadAddress
 from piste.lib.spooled import PAGE
@@ -165,20 +165,7 @@ async def stage_paths(connection: Connection, publication_id: str, paths: Sequen
                state = excluded.state
            WHERE staged_path.state = 'missing'""",
         [
-            (
-                publication_id,
-                path.hash_part,
-                path.name,
-                path.nar_hash,
-                path.nar_size,
-                path.reference_names,
-                path.deriver,
-                path.content_address,
-                path.signatures,
-                path.upstream,
-                path.upstream_narinfo,
-                path.state,
-            )
+            (publication_id, *path_values(path), path.state)
             for path in sorted(paths, key=lambda path: path.hash_part)
         ],
     )
