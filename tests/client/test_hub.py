@@ -1,18 +1,22 @@
 """Single requests: what is repeated, what is not, and what people are told."""
 
 import io
+import os
 import socket
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
 from piste.client.address import parse_address
 from piste.client.api import HubClient
 from piste.client.credentials import Credential
+from piste.client.hub import tls_context
 from piste.lib.errors import AccessError, PisteError, UnreachableError
 from piste.lib.retry import Backoff
 from piste.wire.publication import OpenPublication
 from tests.client.server import Misbehaving, answer, hang_up, serving
+from tests.identities.openid import make_certificate
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 STATUS = b'{"logged_in":true,"user":"ada","kind":"user","organizations":["acme"],"expires_at":null}'
@@ -219,3 +223,18 @@ def test_a_credential_that_can_not_be_replaced_is_refused_once() -> None:
         with pytest.raises(AccessError):
             client.status()
     assert len(server.seen) == 2
+
+
+def test_certificates_are_read_once_for_all_connections_and_again_when_they_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = make_certificate(tmp_path).file
+    monkeypatch.setenv("NIX_SSL_CERT_FILE", str(trusted))
+    before = tls_context()
+    assert tls_context() is before
+
+    (tmp_path / "another").mkdir()
+    another = make_certificate(tmp_path / "another").file
+    trusted.write_bytes(trusted.read_bytes() + another.read_bytes())
+    os.utime(trusted, (1, 1))  # a clock may be too coarse to tell
+    assert tls_context().cert_store_stats()["x509"] == before.cert_store_stats()["x509"] + 1

@@ -39,11 +39,11 @@ _FLAKE = """{ outputs = { self }: {
 
 # Runs the command in this very process, and writes down at its end what it had in memory at most.
 _MEASURED = """
-import atexit, pathlib, sys
-place = sys.argv.pop(1)
-atexit.register(lambda: pathlib.Path(place).write_text(pathlib.Path("/proc/self/status").read_text()))
-from piste.cli.main import main
-main()
+import pathlib, sys
+from piste.cli.main import run
+code = run(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(pathlib.Path("/proc/self/status").read_text())
+sys.exit(code)
 """
 
 

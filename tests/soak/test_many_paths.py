@@ -25,10 +25,11 @@ RELEASES, CHANGED = 7, 200  # of the few, one after another, and how many paths 
 # Runs the command, and says at its end what it had in memory at most. What getrusage says of that will not
 # do: a child begins with what its parent had.
 _MEASURED = """
-import atexit, pathlib, sys
-atexit.register(lambda: sys.stderr.write(pathlib.Path("/proc/self/status").read_text()))
-from piste.cli.main import main
-main()
+import pathlib, sys
+from piste.cli.main import run
+code = run(sys.argv[1:])
+sys.stderr.write(pathlib.Path("/proc/self/status").read_text())
+sys.exit(code)
 """
 
 

@@ -2,6 +2,7 @@
 errors become messages and exit codes.
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -97,7 +98,13 @@ def make_app(verb: str | None = None, *, summaries: bool = True) -> App:
 
 def main() -> None:
     """Entry point of the command; ends the process with the exit code of the outcome."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    # Everything that had to be closed is. To take the interpreter apart, piece by piece, takes a twentieth of
+    # a second, which is much of a command that takes three.
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -12,6 +12,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import IO, Final, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -284,14 +286,33 @@ def connect(address: HubAddress, timeout: float) -> http.client.HTTPConnection:
 
 
 def tls_context() -> ssl.SSLContext:
-    """The system's certificates, and those of NIX_SSL_CERT_FILE, which Nix would use for the same hub."""
+    """The system's certificates, and those of NIX_SSL_CERT_FILE, which Nix would use for the same hub.
+
+    Shared by all connections for as long as the files stay the same: reading them takes longer than anything
+    else that a connection needs.
+    """
+    usual = ssl.get_default_verify_paths()
+    extra = os.environ.get("NIX_SSL_CERT_FILE")
+    return _context(extra, tuple(map(_changed_at, (extra, usual.cafile, usual.capath))))
+
+
+@lru_cache(maxsize=1)
+def _context(extra: str | None, _: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    if extra := os.environ.get("NIX_SSL_CERT_FILE"):
+    if extra:
         try:
             context.load_verify_locations(extra)
         except (OSError, ssl.SSLError) as error:
             raise PisteError("bad-certificates", f"NIX_SSL_CERT_FILE can't be used: {error}.") from error
     return context
+
+
+def _changed_at(path: str | None) -> int:
+    """When a file was changed last, in nanoseconds; 0 where there is none."""
+    try:
+        return Path(path).stat().st_mtime_ns if path else 0
+    except OSError:
+        return 0
 
 
 def answer_error(url: str, status: int, data: bytes, *, logged_in: bool) -> PisteError:

@@ -5,8 +5,8 @@ does not understand), Nix fetches the closure by itself, more slowly, and that i
 """
 
 import contextlib
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -25,6 +25,7 @@ from piste.lib.process import CommandError
 from piste.nix.flake_ref import Reference
 from piste.nix.store_path import StorePath
 from piste.nixcmd.daemon import Daemon
+from piste.nixcmd.store import Store
 from piste.nixcmd.substitute import substitute
 from piste.wire.resolution import Resolution
 
@@ -36,6 +37,41 @@ _TOKENS: Final = 24
 _UNUSUAL: Final = frozenset(("bad-answer", "daemon-unknown", "manifest-unknown", "unknown-compression"))
 
 
+class _Starting:
+    """A daemon that starts in a thread of its own, which costs no time while the hub is asked.
+
+    Not a Future: that module alone takes longer to load than all of this does.
+    """
+
+    def __init__(self, store: Store, settings: Mapping[str, str]) -> None:
+        self._store = store
+        self._settings = settings
+        self._daemon: Daemon | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Daemon:
+        """The daemon, as soon as it is there; raises what kept it from starting."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        if self._daemon is None:
+            raise AssertionError("a thread ended without a result")
+        return self._daemon
+
+    def close(self) -> None:
+        self._thread.join()
+        if self._daemon is not None:
+            self._daemon.close()
+
+    def _run(self) -> None:
+        try:
+            self._daemon = Daemon(self._store, self._settings)
+        except BaseException as error:
+            self._error = error
+
+
 class Fetching:
     """One fetch, step by step. Use it in a `with` block."""
 
@@ -44,8 +80,7 @@ class Fetching:
         self._host = host
         self._watcher = watcher
         self._seconds = seconds
-        self._pool = ThreadPoolExecutor(1)
-        self._starting: Future[Daemon] | None = None
+        self._starting: _Starting | None = None
         self._settings: dict[str, str] = {}
         self._memory = Memory(host)
         self._told: Told | None = None
@@ -55,9 +90,8 @@ class Fetching:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._starting is not None and self._starting.exception() is None:
-            self._starting.result().close()
-        self._pool.shutdown()
+        if self._starting is not None:
+            self._starting.close()
 
     def check(self, link: Path) -> None:
         """A root is a link; anything else at its place would have to be deleted for it."""
@@ -133,7 +167,7 @@ class Fetching:
         return self._starting.result()
 
     def _restart(self) -> None:
-        self._starting = self._pool.submit(Daemon, self._host.store, self._settings)
+        self._starting = _Starting(self._host.store, self._settings)
 
     def _import(self, authorised: Authorised, plan: Plan) -> int:
         received, spoiled = 0, set[int]()

@@ -121,11 +121,12 @@ class Importing:
                 pieces = partial(_joined, supply.take, own)
                 made = Rebuilt(self._host.store, plan.manifest, plan.rebuilding, offer, pieces)
                 rebuilt |= {each: made for each in offer.places if each in wanted}
-            info = path_info(plan.manifest, plan.sources[place], place)
+            source = plan.sources[place]
+            info = path_info(plan.manifest, source, place)
             if place in rebuilt:
                 yield info, self._by_delta(rebuilt.pop(place), place, info)
             else:
-                yield info, self._whole(supply, own, items[first].key, place, info)
+                yield info, self._whole(supply, own, items[first].key, source.compression, info)
             with self._counting:
                 self._paths += 1
                 self._tell()
@@ -141,11 +142,11 @@ class Importing:
             raise TryAgainError(f"A delta can't be used, and is made up for: {error}", made.offer) from error
 
     def _whole(
-        self, supply: Supply, own: range, key: str | None, place: int, info: PathInfo
+        self, supply: Supply, own: range, key: str | None, compression: str, info: PathInfo
     ) -> Iterator[bytes]:
         pieces = _joined(supply.take, own)
         try:
-            yield from unpack(pieces, self._plan.sources[place].compression, info)
+            yield from unpack(pieces, compression, info)
         except PisteError as error:
             if error.ref == "nar-corrupt":
                 self._spoiled = key

@@ -66,9 +66,11 @@ class Supply:
         self._take_up(spool.left({item.key for item in items if item.key is not None}))
         self._jobs = self._grouped()
         self._job_of = array("l", [_NONE]) * len(items)
+        self._offset_in_job = array("q", [0]) * len(items)
         for order, job in enumerate(self._jobs):
-            for number in job:
+            for number, offset in zip(job, self._offsets(job), strict=False):
                 self._job_of[number] = order
+                self._offset_in_job[number] = offset
         self._changed = threading.Condition()
         self._next = self._used = self._open = self._came = 0
         self._began = self._last = time.monotonic()
@@ -145,8 +147,7 @@ class Supply:
             self._changed.wait_for(lambda: order in self._files or self._error is not None)
             if order not in self._files:
                 raise self._error or AbandonedError
-            offsets = self._offsets(self._jobs[order])
-            return self._files[order], offsets[self._jobs[order].index(number)]
+            return self._files[order], self._offset_in_job[number]
 
     def _offsets(self, job: list[int]) -> list[int]:
         return [0, *accumulate(self._items[number].size or 0 for number in job)]

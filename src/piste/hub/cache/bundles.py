@@ -5,8 +5,9 @@ for each of a thousand small files costs both sides more than the files themselv
 That all of the manifest may be read was decided before; a NAR that an upstream holds is never in a bundle.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -21,17 +22,19 @@ from piste.hub.cache.sending import clients_leave, send_by_kernel, takes_files
 from piste.hub.errors import HubError, not_found
 from piste.hub.services import Services
 from piste.hub.storage.base import LocalFile, Objects
+from piste.hub.storage.local import read_file
 
 PLACES_LIMIT: Final = 512
 BYTES_LIMIT: Final = 64 << 20
 _PIECE: Final = 256 * 1024
 _SMALL: Final = 64 * 1024  # bytes of a file that is read sooner than the kernel is asked to send it
+_TURN: Final = 1 << 20  # bytes that the kernel may take without a turn of others
 _PLACES: Final = re.compile(r"(?:[0-9]{1,7}(?:-[0-9]{1,7})?)(?:,[0-9]{1,7}(?:-[0-9]{1,7})?)*")
 
 
 async def files_of(services: Services, project: Project, digest: str, asked: str) -> dict[str, int]:
     """Key and size of each file that is asked for by places of a manifest, in that order; HubError if not all
-    of them can be had so.
+    of them can be had so. Whether they are there is not looked at yet.
     """
     contents = await services.closures.contents(digest)
     if contents is None:
@@ -40,17 +43,15 @@ async def files_of(services: Services, project: Project, digest: str, asked: str
     if max(places) >= len(contents.listed):
         raise not_found()
     wanted = [contents.listed[place] for place in places]
-    rows = await queries.paths_of_project(services.database, project.id, wanted)
-    by_part = {row.hash_part: row for row in rows}
+    kept = await queries.files_of_project(services.database, project.id, wanted)
     files: dict[str, int] = {}
     for hash_part in wanted:
-        row = by_part.get(hash_part)
-        if row is None or row.upstream is not None or row.file_size is None:
+        if hash_part not in kept:
             raise not_found()
-        key = nar_key(row.nar_hash)
-        if key in files or await services.objects.size(key) != row.file_size:
+        nar_hash, size = kept[hash_part]
+        if (key := nar_key(nar_hash)) in files:
             raise not_found()
-        files[key] = row.file_size
+        files[key] = size
     if sum(files.values()) > BYTES_LIMIT:
         raise _too_much(PLACES_LIMIT)
     return files
@@ -72,15 +73,25 @@ def parse_places(text: str, limit: int = PLACES_LIMIT) -> list[int]:
     return places
 
 
-async def pieces_of(objects: Objects, keys: Sequence[str]) -> AsyncIterator[bytes]:
-    """The files' bytes; small ones gathered, so that each does not cost a turn of its own."""
-    gathered = bytearray()
+async def _streamed(objects: Objects, keys: Iterable[str]) -> AsyncIterator[bytes]:
     for key in keys:
         async for piece in objects.stream(key):
-            gathered += piece
-            if len(gathered) >= _PIECE:
-                yield bytes(gathered)
-                gathered.clear()
+            yield piece
+
+
+async def _read(files: Iterable[LocalFile]) -> AsyncIterator[bytes]:
+    for file in files:
+        yield await read_file(file.path, file.size)
+
+
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in larger pieces, so that each small file does not cost a turn of its own."""
+    gathered = bytearray()
+    async for piece in pieces:
+        gathered += piece
+        if len(gathered) >= _PIECE:
+            yield bytes(gathered)
+            gathered.clear()
     if gathered:
         yield bytes(gathered)
 
@@ -96,31 +107,42 @@ def _too_much(limit: int) -> HubError:
 class BundleResponse(Response):
     """The files by a server that takes files: what is not small goes by the kernel."""
 
-    def __init__(self, objects: Objects, files: Sequence[tuple[str, LocalFile]], **rest: Any) -> None:
+    def __init__(self, files: Sequence[LocalFile], **rest: Any) -> None:
         super().__init__(**rest)
-        self._objects, self._files = objects, files
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with clients_leave():
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            for small, run in groupby(self._files, key=lambda each: each[1].size < _SMALL):
+            for small, run in groupby(self._files, key=lambda each: each.size < _SMALL):
                 if small:
-                    async for piece in pieces_of(self._objects, [key for key, _ in run]):
+                    async for piece in _gathered(_read(run)):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                 else:
-                    for _, file in run:
-                        await send_by_kernel(send, file.path, 0, file.size, more_body=True)
+                    await _send_by_kernel(send, run)
             await send({"type": "http.response.body", "body": b""})
 
 
+async def _send_by_kernel(send: Send, files: Iterable[LocalFile]) -> None:
+    sent = 0
+    for file in files:
+        await send_by_kernel(send, file.path, 0, file.size, more_body=True)
+        sent += file.size
+        if sent > _TURN:
+            sent = 0
+            await asyncio.sleep(0)  # the turn of others
+
+
 async def respond(request: Request, objects: Objects, files: Mapping[str, int], **rest: Any) -> Response:
-    """All of them, as the server here sends them best."""
-    keys = list(files)
+    """All of them, as the server here sends them best; HubError if one is not there."""
     if takes_files(request):
-        found = [(key, await objects.locate(key)) for key in keys]
-        local = [(key, location) for key, location in found if isinstance(location, LocalFile)]
-        if len(local) == len(keys):
-            return BundleResponse(objects, local, **rest)
-    return StreamingResponse(pieces_of(objects, keys), **rest)
+        found = [await objects.locate(key) for key in files]
+        local = [location for location in found if isinstance(location, LocalFile)]
+        if [location.size for location in local] == list(files.values()):
+            return BundleResponse(local, **rest)
+    for key, size in files.items():
+        if await objects.size(key) != size:
+            raise not_found()
+    return StreamingResponse(_gathered(_streamed(objects, files)), **rest)

@@ -49,6 +49,22 @@ async def paths_of_project(database: Database, project: str, hash_parts: Sequenc
     return [decode(row, StoredPath) for row in rows]
 
 
+async def files_of_project(
+    database: Database, project: str, hash_parts: Sequence[str]
+) -> dict[str, tuple[str, int]]:
+    """By hash part the NAR and the size of its file, of those whose NAR the hub keeps itself."""
+    rows = await database.scan(
+        """SELECT p.hash_part, p.nar_hash, n.file_size
+           FROM path_info p LEFT JOIN nar n ON n.nar_hash = p.nar_hash
+           WHERE p.project = $1 AND p.upstream IS NULL
+             AND p.hash_part IN (SELECT value FROM json_each($2))""",
+        project,
+        as_json(hash_parts),
+    )
+    found = ((row["hash_part"], row["nar_hash"], row["file_size"]) for row in rows)
+    return {hash_part: (nar_hash, size) for hash_part, nar_hash, size in found if size is not None}
+
+
 async def parts_of_project(database: Database, project: str, hash_parts: Sequence[str]) -> list[str]:
     """Those that it has."""
     rows = await database.scan(

@@ -196,10 +196,13 @@ class Connection(asyncio.Protocol):
         """Until the client has taken enough for more to be written."""
         await self._writable.wait()
 
+    @property
+    def holds_unsent(self) -> bool:
+        """Whether something that was written waits in this process."""
+        return self._transport.get_write_buffer_size() > 0
+
     async def flushed(self) -> None:
-        """Until nothing that was written waits in this process."""
-        if self._transport.get_write_buffer_size() == 0:
-            return
+        """Until nothing does."""
         self._transport.set_write_buffer_limits(high=0)
         try:
             while self._transport.get_write_buffer_size() > 0 and not self._transport.is_closing():
@@ -213,7 +216,9 @@ class Connection(asyncio.Protocol):
         it."""
         if self._transport.is_closing():
             raise GoneError("the client has gone")
-        duplicate = socket.socket(fileno=socket.dup(self._transport.get_extra_info("socket").fileno()))
+        own = self._transport.get_extra_info("socket")
+        # Without the three, each duplicate would be asked for them.
+        duplicate = socket.socket(own.family, own.type, own.proto, socket.dup(own.fileno()))
         duplicate.setblocking(False)
         return duplicate
 

@@ -189,10 +189,11 @@ class Cycle:
         self._end()
 
     async def _send_part(self, head: bytes, file: int, offset: int, count: int) -> None:
-        async with asyncio.timeout(SEND_STALL_SECONDS):
-            await self.connection.flushed()
-        if self._gone:
-            raise GoneError("the client has gone")
+        if self.connection.holds_unsent:
+            async with asyncio.timeout(SEND_STALL_SECONDS):
+                await self.connection.flushed()
+            if self._gone:
+                raise GoneError("the client has gone")
         with self.connection.duplicate() as out:
             await _send_all(out, head)
             if self.method != "HEAD":

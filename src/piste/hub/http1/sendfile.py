@@ -34,7 +34,8 @@ async def send_part(out: socket.socket, file: int, start: int, count: int, stall
             raise OSError(errno.EIO, "a file became shorter while it was sent")
         start += max(sent, 0)
         if sent == wanted:
-            await asyncio.sleep(0)  # the turn of others
+            if wanted == CHUNK:
+                await asyncio.sleep(0)  # the turn of others
         else:
             async with asyncio.timeout(stall):
                 await writable(out)

@@ -43,17 +43,18 @@ class LocalObjects:
         return await asyncio.to_thread(self._put, key, data)
 
     async def locate(self, key: str) -> Location | None:
-        path = self._path(key)
-        size = _size(path)
+        place = self._place(key)
+        size = _size(place)
         if size is None:
             return None
+        path = Path(place)
         if self._internal is None or not key.startswith(_SHARED):
             return LocalFile(path, size)
         _open_to_group(self.folder, path)
         return LocalFile(path, size, f"{self._internal}{path.relative_to(self.folder)}")
 
     async def size(self, key: str) -> int | None:
-        return _size(self._path(key))
+        return _size(self._place(key))
 
     async def read(self, key: str) -> bytes | None:
         def work() -> bytes | None:
@@ -65,7 +66,7 @@ class LocalObjects:
         return await asyncio.to_thread(work)
 
     async def stream(self, key: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self._place(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
             end = os.fstat(descriptor).st_size
             if stop is not None:
@@ -103,10 +104,15 @@ class LocalObjects:
         os.close(self._spool_lock)
 
     def _path(self, key: str) -> Path:
+        return Path(self._place(key))
+
+    def _place(self, key: str) -> str:
+        """The path as text, for what is done very often: to put a Path together takes longer than to ask for
+        the size of a file."""
         if not _KEY.fullmatch(key) or ".." in key:
             raise ValueError(f"not a key of an object: {key!r}")
         kind, name = key.split("/")
-        return self.folder / kind / name[:2] / name
+        return f"{self.folder}/{kind}/{name[:2]}/{name}"
 
     def _put(self, key: str, data: bytes) -> bool:
         descriptor, name = tempfile.mkstemp(dir=self.spool)
@@ -164,6 +170,21 @@ class LocalObjects:
                     yield f"{kind}/{file.name}"
 
 
+async def read_file(path: Path, size: int) -> bytes:
+    """A file of a few pages, which has this size; OSError if it is shorter."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = await _read_piece(descriptor, 0, size)
+        while len(data) < size:
+            rest = await _read_piece(descriptor, len(data), size - len(data))
+            if not rest:
+                raise OSError(errno.EIO, "an object became shorter while it was read")
+            data += rest
+    finally:
+        os.close(descriptor)
+    return data
+
+
 async def _read_piece(descriptor: int, start: int, length: int) -> bytes:
     """From the page cache at once; from the disk in a thread, so that the event loop never waits for it."""
     piece = bytearray(length)
@@ -180,9 +201,9 @@ async def _read_piece(descriptor: int, start: int, length: int) -> bytes:
     return bytes(memoryview(piece)[:count])
 
 
-def _size(path: Path) -> int | None:
+def _size(place: str) -> int | None:
     try:
-        return path.stat().st_size
+        return os.stat(place).st_size  # noqa: PTH116 - see _place
     except FileNotFoundError:
         return None
 
