@@ -1,9 +1,12 @@
 """A server that misbehaves on purpose: what a real hub does only when a network or a machine fails."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.identities.openid import Certificate
 
 Behaviour = Callable[[BaseHTTPRequestHandler, int], None]
 
@@ -21,7 +24,8 @@ class Misbehaving(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        scheme = "https" if isinstance(self.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://127.0.0.1:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,8 +64,13 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def serving(behaviour: Behaviour) -> Iterator[Misbehaving]:
+def serving(behaviour: Behaviour, certificate: Certificate | None = None) -> Iterator[Misbehaving]:
+    """By TLS where there is a certificate."""
     server = Misbehaving(behaviour)
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.file, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
 from piste.client.download import BrokenTransferError, Downloader, Failure
 from piste.lib.errors import PisteError
 from tests.client.server import Behaviour, answer, hang_up, serving
+from tests.identities.openid import make_certificate
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 TOKEN = {"Authorization": "Bearer secret"}
@@ -53,6 +55,43 @@ def test_a_whole_file_comes_and_its_connection_is_used_again() -> None:
             one.receive(server.url, found.extend, headers={}, size=len(DATA))
     assert bytes(found) == DATA * 3
     assert len(clients) == 1
+
+
+def test_what_is_there_already_comes_in_large_pieces_over_tls_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("NIX_SSL_CERT_FILE", str(certificate.file))
+    sizes: list[int] = []
+
+    def write(piece: bytes) -> None:
+        sizes.append(len(piece))
+        time.sleep(0.05)  # meanwhile all of the rest arrives
+
+    body = DATA[: 512 << 10]
+    with serving(lambda handler, number: answer(handler, 200, body), certificate) as server:
+        with downloader() as one:
+            one.receive(server.url, write, headers={}, size=len(body))
+    assert sum(sizes) == len(body)
+    assert len(sizes) < 16, "each record of 16 kB came by itself"
+
+
+def test_what_came_before_a_cut_is_kept_over_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("NIX_SSL_CERT_FILE", str(certificate.file))
+    found = bytearray()
+
+    def cut(handler: BaseHTTPRequestHandler, number: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(DATA)))
+        handler.end_headers()
+        handler.wfile.write(DATA[:50_000])
+        handler.connection.unwrap()
+        hang_up(handler)
+
+    with serving(cut, certificate) as server, downloader() as one, pytest.raises(Failure):
+        one.receive(server.url, found.extend, headers={}, size=len(DATA))
+    assert found == DATA[:50_000]
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_made_anew() -> None:

@@ -5,10 +5,11 @@ that it was given for, and is not sent on when that answers with a redirect to a
 """
 
 import http.client
+import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urljoin, urlsplit
 
 from piste.client.address import HubAddress, parse_address
@@ -17,6 +18,7 @@ from piste.client.proxy import proxy_for
 from piste.lib.errors import PisteError
 
 PIECE: Final = 128 * 1024  # above it memory grows for nothing: each thread has one
+_RECORD: Final = 16 * 1024  # what TLS gives at a time; room for more would be got for nothing, and given back
 _CONNECT: Final = 15.0  # seconds until a connection stands
 _STALL: Final = 30.0  # seconds without a byte until a transfer counts as broken
 _SMALL_ANSWER: Final = 1 << 20
@@ -82,9 +84,9 @@ class Downloader:
         if start or part:
             end = start + size - 1 if part and size is not None else ""
             sent["Range"] = f"bytes={start}-{end}"
-        response = self._open(url, sent)
+        response, connection = self._open(url, sent)
         try:
-            self._take(url, response, write, start, size, part)
+            self._take(url, response, _Gathering(write, connection), start, size, part)
         except BaseException:
             self._forget(url)
             raise
@@ -93,7 +95,7 @@ class Downloader:
         self,
         url: str,
         response: http.client.HTTPResponse,
-        write: Callable[[bytes], None],
+        gathering: "_Gathering",
         start: int,
         size: int | None,
         part: bool,
@@ -103,17 +105,17 @@ class Downloader:
         if response.status == 206 and not found.startswith(f"bytes {start}-"):
             raise BrokenTransferError(f"a range was asked for from {start}, and came as {found!r}")
         left = size
-        while left != 0 and (piece := response.read1(PIECE)):
-            if skipped:
-                piece, skipped = piece[skipped:], max(0, skipped - len(piece))
-            if left is not None:
-                if len(piece) > left and part:
-                    piece = piece[:left]
-                left -= len(piece)
-                if left < 0:
-                    raise _too_long(url, size)
-            if piece:
-                write(piece)
+        with gathering:
+            while left != 0 and (piece := response.read1(gathering.at_once)):
+                if skipped:
+                    piece, skipped = piece[skipped:], max(0, skipped - len(piece))
+                if left is not None:
+                    if len(piece) > left and part:
+                        piece = piece[:left]
+                    left -= len(piece)
+                    if left < 0:
+                        raise _too_long(url, size)
+                gathering.add(piece)
         if left or (left is None and response.length):
             raise BrokenTransferError(f"it ended {left or response.length} bytes early")
         self._rest(url, response, size, part)
@@ -129,12 +131,12 @@ class Downloader:
         elif response.read1(1):
             raise _too_long(url, size)
 
-    def _open(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _open(self, url: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPResponse, socket.socket]:
         asked, sent = url, dict(headers)
         for _ in range(_REDIRECTS):
-            response = self._request(asked, sent)
+            response, connection = self._request(asked, sent)
             if response.status in (200, 206):
-                return response
+                return response, connection
             target = response.getheader("Location")
             data = response.read(_SMALL_ANSWER)
             if not response.isclosed():
@@ -150,7 +152,9 @@ class Downloader:
             asked = onward
         raise PisteError("bad-answer", f"{url.partition('?')[0]} leads from one address to the next.")
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _request(
+        self, url: str, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, socket.socket]:
         origin = _origin(url)
         kept = self._connections.get(origin)
         if kept is not None:
@@ -169,7 +173,7 @@ class Downloader:
 
     def _ask(
         self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, socket.socket]:
         if self._aborted:
             raise ConnectionAbortedError
         parts = urlsplit(url)
@@ -177,11 +181,44 @@ class Downloader:
         if parts.scheme == "http" and proxy_for(url) is not None:
             target = url  # which tells the proxy where to go on to
         connection.request("GET", target, headers=dict(headers))
-        return connection.getresponse()
+        under_way: socket.socket = connection.sock  # which an answer that ends the connection takes with it
+        return connection.getresponse(), under_way
 
     def _forget(self, url: str) -> None:
         if (connection := self._connections.pop(_origin(url), None)) is not None:
             connection.close()
+
+
+class _Gathering:
+    """What comes goes on in larger pieces where more is there already: TLS gives 16 kB at a time, and each
+    piece costs everyone whom it passes the same. Use it in a `with` block; what came before an error goes on
+    too.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], connection: socket.socket) -> None:
+        self._write = write
+        self.at_once = _RECORD if isinstance(connection, ssl.SSLSocket) else PIECE
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pass_on()
+
+    def add(self, piece: bytes) -> None:
+        self._held.append(piece)
+        self._size += len(piece)
+        if self._size + self.at_once > PIECE or not self._poll.poll(0):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        held, self._held, self._size = b"".join(self._held), [], 0
+        if held:
+            self._write(held)
 
 
 def _origin(url: str) -> tuple[str, str, int]:
