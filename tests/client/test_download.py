@@ -69,9 +69,11 @@ def test_what_is_there_already_comes_in_large_pieces_over_tls_too(
         time.sleep(0.05)  # meanwhile all of the rest arrives
 
     body = DATA[: 512 << 10]
-    with serving(lambda handler, number: answer(handler, 200, body), certificate) as server:
-        with downloader() as one:
-            one.receive(server.url, write, headers={}, size=len(body))
+    with (
+        serving(lambda handler, number: answer(handler, 200, body), certificate) as server,
+        downloader() as one,
+    ):
+        one.receive(server.url, write, headers={}, size=len(body))
     assert sum(sizes) == len(body)
     assert len(sizes) < 16, "each record of 16 kB came by itself"
 
