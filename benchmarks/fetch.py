@@ -4,7 +4,8 @@
 
 Stock Nix reads the same hub, and nginx on a directory cache, which is the fastest that it knows. The whole of
 each command counts, the start of its interpreter too. Stores are in memory, but for one table that has them
-on a disk. Closures of other shapes (`--only shapes`) have results of their own: few pairs, and no bounds.
+on a disk. One table is over TLS, through the nginx configuration that is shipped. Closures of other shapes
+(`--only shapes`) have results of their own: few pairs, and no bounds.
 """
 
 import json
@@ -25,7 +26,9 @@ from benchmarks._place import Place, QuietHub, acme, scratch, trusting
 from benchmarks._report import Options, Report, options
 from benchmarks._served import publish_by_piste, save_as_files
 from piste.nix.signature import PublicKey
+from tests.identities.openid import Certificate, make_certificate
 from tests.running.command import Person, check
+from tests.running.nginx import hub_options, shipped_nginx
 from tests.running.tenants import Tenant
 
 REFERENCE: Final = f"acme/web/1#{ATTRIBUTE}"
@@ -35,6 +38,8 @@ SHAPE_PAIRS: Final = 5
 # one of it and 1,000 paths of a shape.
 _ENOUGH_ON_DISK: Final = 300.0
 _ENOUGH_OF_A_SHAPE: Final = 30.0
+_ENOUGH_OVER_TLS: Final = 60.0
+_ENOUGH_FROM_HUB: Final = 60.0
 _LIMIT: Final = 1200.0  # seconds of one command
 
 # Round trip in seconds → bounds against `nix copy` and `nix-store --realise`, both from nginx.
@@ -59,6 +64,7 @@ class Bench:
     key: PublicKey
     address: str = ""
     peer: str = ""
+    certificate: Certificate | None = None  # of both
     steps: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -75,6 +81,28 @@ class Bench:
             self.hub.stop()
             self.hub.start()
             yield
+
+    @contextmanager
+    def by_tls(self, trip: float) -> Iterator[None]:
+        """The hub behind the shipped nginx, and the other nginx: both over TLS and a line of a round trip."""
+        folder = self.place.new("tls")
+        folder.mkdir()
+        certificate, proxy_socket = make_certificate(folder), folder / "proxy.sock"
+        objects, shipped = self.hub.data / "objects", self.place.new("shipped")
+        with ExitStack() as stack:
+            peer = stack.enter_context(nginx(self.place.new("nginx"), self.files, certificate))
+            if peer is None or (tls_port := peer.tls_port) is None:
+                raise SystemExit("nginx is what this is compared with, and can't be had here")
+            line, other = (stack.enter_context(Line(trip)) for _ in range(2))
+            self.address, self.peer = (each.url.replace("http:", "https:") for each in (line, other))
+            self.hub.options = (*hub_options(proxy_socket), "--public-url", self.address)
+            self.hub.stop()
+            self.hub.start()
+            port = stack.enter_context(shipped_nginx(shipped, proxy_socket, objects, [], certificate))
+            line.target, other.target = port, tls_port
+            self.certificate = certificate
+            yield
+        self.certificate = None
 
     def piste(self, person: Person) -> float:
         argv = ["piste", "fetch", REFERENCE, str(person.folder / "result"), "--json"]
@@ -96,6 +124,9 @@ class Bench:
         """One step in an empty store, which has to hold all of the closure afterwards."""
         with self.place.person() as person:
             person.hub, person.token = self.address, self.token
+            if self.certificate is not None:
+                trusted = str(self.certificate.file)
+                person.extra = {"SSL_CERT_FILE": trusted, "NIX_SSL_CERT_FILE": trusted}
             seconds = step(trusting(person, self.address, self.tenant.token, self.key))
             held = check(person.run("nix-store", "-qR", self.closure.top)).split()
             if len(held) != len(self.closure.members):
@@ -148,10 +179,21 @@ def deep(report: Report, chosen: Options, bench: Bench, title: str, *, on_disk: 
                 ]
             for name, step, bound, pairs in rows:
                 theirs = bench.side(name, step)
-                row = compare(ours, theirs, bound, condition=condition, pairs=pairs, enough=enough)
+                limit = _ENOUGH_FROM_HUB if bound is TOLD else enough
+                row = compare(ours, theirs, bound, condition=condition, pairs=pairs, enough=limit)
                 report.add(row)
         shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in bench.steps.items())
         print(f"The steps of the last `piste fetch`, in seconds: {shown}\n", flush=True)
+
+
+def over_tls(report: Report, chosen: Options, bench: Bench) -> None:
+    """As a hub is reached that is not on this machine; told without bounds."""
+    with bench.by_tls(0.02):
+        ours = bench.side("piste fetch", bench.piste)
+        for name, step in (("nix copy", bench.copy), ("nix-store --realise", bench.realise)):
+            theirs = bench.side(f"{name}, nginx", partial(step, bench.peer))
+            pairs, enough = min(chosen.pairs, SHAPE_PAIRS), _ENOUGH_OVER_TLS
+            report.add(compare(ours, theirs, TOLD, condition="20 ms", pairs=pairs, enough=enough))
 
 
 def wide(report: Report, chosen: Options, bench: Bench) -> None:
@@ -198,7 +240,7 @@ def usual(chosen: Options) -> None:
         for on_disk, title in titles.items()
         if any(chosen.wants(f"{title}: {trip * 1000:.0f} ms") for trip in DEEP_BOUNDS)
     ]
-    if not wanted and not chosen.wants("wide"):
+    if not wanted and not any(map(chosen.wants, ("wide", "over TLS"))):
         return
     line = ", ".join(f"{throughput(trip):.0f} MB/s at {trip * 1000:.0f} ms" for trip in DEEP_BOUNDS if trip)
     report = Report("fetch", "A release into an empty store.", chosen, **{"the line passes": line})
@@ -206,6 +248,10 @@ def usual(chosen: Options) -> None:
         with bench_of(QUICK if chosen.quick else DEEP, on_disk=on_disk) as bench:
             report.table(f"{bench.closure}, {titles[on_disk]} ({bench.place.kind})")
             deep(report, chosen, bench, titles[on_disk], on_disk=on_disk)
+    if chosen.wants("over TLS"):
+        with bench_of(QUICK if chosen.quick else DEEP) as bench:
+            report.table(f"{bench.closure}, stores in memory ({bench.place.kind}), both over TLS")
+            over_tls(report, chosen, bench)
     if chosen.wants("wide"):
         with bench_of(QUICK if chosen.quick else WIDE) as bench:
             report.table(f"{bench.closure}, stores in memory ({bench.place.kind})")
