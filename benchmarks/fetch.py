@@ -91,15 +91,15 @@ class Bench:
         objects, shipped = self.hub.data / "objects", self.place.new("shipped")
         with ExitStack() as stack:
             peer = stack.enter_context(nginx(self.place.new("nginx"), self.files, certificate))
-            if peer is None or (tls_port := peer.tls_port) is None:
+            port = stack.enter_context(shipped_nginx(shipped, proxy_socket, objects, [], certificate))
+            if peer is None or port is None:
                 raise SystemExit("nginx is what this is compared with, and can't be had here")
             line, other = (stack.enter_context(Line(trip)) for _ in range(2))
             self.address, self.peer = (each.url.replace("http:", "https:") for each in (line, other))
             self.hub.options = (*hub_options(proxy_socket), "--public-url", self.address)
             self.hub.stop()
             self.hub.start()
-            port = stack.enter_context(shipped_nginx(shipped, proxy_socket, objects, [], certificate))
-            line.target, other.target = port, tls_port
+            line.target, other.target = port, int(peer.tls_url.rpartition(":")[2])
             self.certificate = certificate
             yield
         self.certificate = None
