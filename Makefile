@@ -28,7 +28,7 @@ demo: setup ## the way of a release from a flake to a running host, in under a m
 
 # One worker a core of the smallest machine that we care for; a file's tests stay together, with their hub.
 test: setup-dev ## all tests but the long ones, at most 15 minutes on two cores
-	@$(WITH_NIX) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak" $(ARGS)
+	@$(WITH_NIX) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(ARGS)
 
 # What takes long: many repetitions, large files.
 soak: setup-dev ## the long tests

@@ -15,6 +15,8 @@ from tests.running.closures import ATTRIBUTE
 from tests.running.command import Person
 from tests.running.nix import write_flake
 
+pytestmark = pytest.mark.long
+
 REFERENCE = f"acme/web/1#{ATTRIBUTE}"
 
 

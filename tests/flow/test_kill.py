@@ -21,6 +21,8 @@ from tests.running.audit import Reader, check_absent, check_release, versions
 from tests.running.closures import Member, make_closure, member, publish
 from tests.running.tenants import Tenant, client_of, make_tenant
 
+pytestmark = pytest.mark.long
+
 KILLS = 50
 # How often the kill falls into each step: most into the last, where everything becomes visible.
 STEPS = {"open": 1, "declare": 2, "upload": 5, "source": 2, "finish": 10}

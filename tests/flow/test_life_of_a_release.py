@@ -22,6 +22,8 @@ from tests.hub.process import Hub
 from tests.running.command import Finished, Person
 from tests.running.tenants import Tenant, client_of, make_tenant
 
+pytestmark = pytest.mark.long
+
 ATTRIBUTE = "nixosConfigurations.web"
 
 

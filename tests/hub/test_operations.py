@@ -17,6 +17,8 @@ from piste.nix.signature import PublicKey
 from tests.hub.process import Hub, wait_for
 from tests.hub.publishing import Acme, chain, stored_files
 
+pytestmark = pytest.mark.long
+
 KINDS = ("nar", "listing", "manifest", "source")
 
 

@@ -18,6 +18,8 @@ from tests.running.command import Person, check
 from tests.running.nix import build, has, write_flake
 from tests.running.tenants import Tenant, client_of
 
+pytestmark = pytest.mark.long
+
 DOTTED = f'packages.{SYSTEM}."with.dot"'
 
 
