@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
 import pytest
 
 from piste.client.download import BrokenTransferError, Downloader, Failure
 from piste.lib.errors import PisteError
 from tests.client.server import Behaviour, answer, hang_up, serving
-from tests.identities.openid import make_certificate
+from tests.identities.openid import Certificate
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 TOKEN = {"Authorization": "Bearer secret"}
@@ -57,11 +56,7 @@ def test_a_whole_file_comes_and_its_connection_is_used_again() -> None:
     assert len(clients) == 1
 
 
-def test_what_is_there_already_comes_in_large_pieces_over_tls_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certificate = make_certificate(tmp_path)
-    monkeypatch.setenv("NIX_SSL_CERT_FILE", str(certificate.file))
+def test_what_is_there_already_comes_in_large_pieces_over_tls_too(certificate: Certificate) -> None:
     sizes: list[int] = []
 
     def write(piece: bytes) -> None:
@@ -78,9 +73,7 @@ def test_what_is_there_already_comes_in_large_pieces_over_tls_too(
     assert len(sizes) < 16, "each record of 16 kB came by itself"
 
 
-def test_what_came_before_a_cut_is_kept_over_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate = make_certificate(tmp_path)
-    monkeypatch.setenv("NIX_SSL_CERT_FILE", str(certificate.file))
+def test_what_came_before_a_cut_is_kept_over_tls_too(certificate: Certificate) -> None:
     found = bytearray()
 
     def cut(handler: BaseHTTPRequestHandler, number: int) -> None:

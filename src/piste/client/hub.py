@@ -293,11 +293,11 @@ def tls_context() -> ssl.SSLContext:
     """
     usual = ssl.get_default_verify_paths()
     extra = os.environ.get("NIX_SSL_CERT_FILE")
-    return _context(extra, tuple(map(_changed_at, (extra, usual.cafile, usual.capath))))
+    return _context(extra, tuple((path, _changed_at(path)) for path in (extra, usual.cafile, usual.capath)))
 
 
 @lru_cache(maxsize=1)
-def _context(extra: str | None, _: tuple[int, ...]) -> ssl.SSLContext:
+def _context(extra: str | None, _: tuple[tuple[str | None, int], ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if extra:
         try:
