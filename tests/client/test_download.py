@@ -13,6 +13,7 @@ from piste.client.download import BrokenTransferError, Downloader, Failure
 from piste.lib.errors import PisteError
 from tests.client.server import Behaviour, answer, hang_up, serving
 from tests.identities.openid import Certificate
+from tests.running.cutting import cut_line
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 TOKEN = {"Authorization": "Bearer secret"}
@@ -73,20 +74,19 @@ def test_what_is_there_already_comes_in_large_pieces_over_tls_too(certificate: C
     assert len(sizes) < 16, "each record of 16 kB came by itself"
 
 
-def test_what_came_before_a_cut_is_kept_over_tls_too(certificate: Certificate) -> None:
-    found = bytearray()
-
-    def cut(handler: BaseHTTPRequestHandler, number: int) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(DATA)))
-        handler.end_headers()
-        handler.wfile.write(DATA[:50_000])
-        handler.connection.unwrap()
-        hang_up(handler)
-
-    with serving(cut, certificate) as server, downloader() as one, pytest.raises(Failure):
-        one.receive(server.url, found.extend, headers={}, size=len(DATA))
-    assert found == DATA[:50_000]
+def test_what_comes_slowly_over_tls_does_not_wait_for_a_large_piece(certificate: Certificate) -> None:
+    sizes: list[int] = []
+    body = DATA[: 320 << 10]
+    # A record takes 40 ms, and some of the next one is always there.
+    with (
+        serving(lambda handler, number: answer(handler, 200, body), certificate) as server,
+        cut_line(server.server_address[1], 400_000) as line,
+        downloader() as one,
+    ):
+        url = line.url.replace("http:", "https:")
+        one.receive(url, lambda piece: sizes.append(len(piece)), headers={}, size=len(body))
+    assert sum(sizes) == len(body)
+    assert max(sizes) <= 48 << 10
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_made_anew() -> None:
@@ -123,8 +123,11 @@ def test_another_range_than_the_one_that_was_asked_for_is_not_taken() -> None:
         fetch(behaviour, start=1000, size=len(DATA) - 1000)
 
 
+@pytest.mark.parametrize("by_tls", [False, True])
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_what_breaks_off_is_no_success_and_what_came_was_given(size: int | None) -> None:
+def test_what_breaks_off_is_no_success_and_what_came_was_given(
+    size: int | None, by_tls: bool, certificate: Certificate
+) -> None:
     def behaviour(handler: BaseHTTPRequestHandler, number: int) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(DATA)))
@@ -134,7 +137,11 @@ def test_what_breaks_off_is_no_success_and_what_came_was_given(size: int | None)
         hang_up(handler)
 
     found = bytearray()
-    with serving(behaviour) as server, downloader() as one, pytest.raises(Failure):
+    with (
+        serving(behaviour, certificate if by_tls else None) as server,
+        downloader() as one,
+        pytest.raises(Failure),
+    ):
         one.receive(server.url, found.extend, headers={}, size=size)
     assert bytes(found) == DATA[:300_000]
 

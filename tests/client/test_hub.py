@@ -228,13 +228,20 @@ def test_a_credential_that_can_not_be_replaced_is_refused_once() -> None:
 def test_certificates_are_read_once_for_all_connections_and_again_when_they_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusted = make_certificate(tmp_path).file
+    trusted = tmp_path / "trusted"
+    old, new = (tmp_path / name for name in ("old", "new"))
+    made = []
+    for folder in (old, new):
+        folder.mkdir()
+        made.append(make_certificate(folder).file)
+        os.utime(made[-1], (1, 1))  # as all files of a Nix store have it
+    trusted.symlink_to(made[0])
     monkeypatch.setenv("NIX_SSL_CERT_FILE", str(trusted))
     before = tls_context()
     assert tls_context() is before
 
-    (tmp_path / "another").mkdir()
-    another = make_certificate(tmp_path / "another").file
-    trusted.write_bytes(trusted.read_bytes() + another.read_bytes())
-    os.utime(trusted, (1, 1))  # a clock may be too coarse to tell
+    made[1].write_bytes(made[0].read_bytes() + made[1].read_bytes())
+    os.utime(made[1], (1, 1))
+    trusted.unlink()
+    trusted.symlink_to(made[1])
     assert tls_context().cert_store_stats()["x509"] == before.cert_store_stats()["x509"] + 1

@@ -8,6 +8,7 @@ import http.client
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, Self
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +20,7 @@ from piste.lib.errors import PisteError
 
 PIECE: Final = 128 * 1024  # above it memory grows for nothing: each thread has one
 _RECORD: Final = 16 * 1024  # what TLS gives at a time; room for more would be got for nothing, and given back
+_HELD: Final = 0.02  # seconds that what came waits for more: on a slow line it would be lost to a kill
 _CONNECT: Final = 15.0  # seconds until a connection stands
 _STALL: Final = 30.0  # seconds without a byte until a transfer counts as broken
 _SMALL_ANSWER: Final = 1 << 20
@@ -202,6 +204,7 @@ class _Gathering:
         self._poll.register(connection, select.POLLIN)
         self._held: list[bytes] = []
         self._size = 0
+        self._since = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -210,9 +213,13 @@ class _Gathering:
         self._pass_on()
 
     def add(self, piece: bytes) -> None:
+        now = time.monotonic()
+        if not self._held:
+            self._since = now
         self._held.append(piece)
         self._size += len(piece)
-        if self._size + self.at_once > PIECE or not self._poll.poll(0):
+        full = self._size + self.at_once > PIECE or now - self._since > _HELD
+        if full or not self._poll.poll(0):
             self._pass_on()
 
     def _pass_on(self) -> None:

@@ -293,11 +293,11 @@ def tls_context() -> ssl.SSLContext:
     """
     usual = ssl.get_default_verify_paths()
     extra = os.environ.get("NIX_SSL_CERT_FILE")
-    return _context(extra, tuple((path, _changed_at(path)) for path in (extra, usual.cafile, usual.capath)))
+    return _context(extra, tuple(map(_identity, (extra, usual.cafile, usual.capath))))
 
 
 @lru_cache(maxsize=1)
-def _context(extra: str | None, _: tuple[tuple[str | None, int], ...]) -> ssl.SSLContext:
+def _context(extra: str | None, _: tuple[tuple[int, ...], ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if extra:
         try:
@@ -307,12 +307,13 @@ def _context(extra: str | None, _: tuple[tuple[str | None, int], ...]) -> ssl.SS
     return context
 
 
-def _changed_at(path: str | None) -> int:
-    """When a file was changed last, in nanoseconds; 0 where there is none."""
+def _identity(path: str | None) -> tuple[int, ...]:
+    """Another one once the file is another. Its time does not tell: in a Nix store all have the same."""
     try:
-        return Path(path).stat().st_mtime_ns if path else 0
+        found = Path(path).stat() if path else None
     except OSError:
-        return 0
+        found = None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) if found is not None else ()
 
 
 def answer_error(url: str, status: int, data: bytes, *, logged_in: bool) -> PisteError:

@@ -46,30 +46,27 @@ class _Starting:
     def __init__(self, store: Store, settings: Mapping[str, str]) -> None:
         self._store = store
         self._settings = settings
-        self._daemon: Daemon | None = None
-        self._error: BaseException | None = None
+        self._outcome: Daemon | BaseException
         self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
         self._thread.start()
 
     def result(self) -> Daemon:
         """The daemon, as soon as it is there; raises what kept it from starting."""
         self._thread.join()
-        if self._error is not None:
-            raise self._error
-        if self._daemon is None:
-            raise AssertionError("a thread ended without a result")
-        return self._daemon
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
 
     def close(self) -> None:
         self._thread.join()
-        if self._daemon is not None:
-            self._daemon.close()
+        if isinstance(self._outcome, Daemon):
+            self._outcome.close()
 
     def _run(self) -> None:
         try:
-            self._daemon = Daemon(self._store, self._settings)
+            self._outcome = Daemon(self._store, self._settings)
         except BaseException as error:
-            self._error = error
+            self._outcome = error
 
 
 class Fetching:

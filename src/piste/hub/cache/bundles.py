@@ -5,7 +5,6 @@ for each of a thousand small files costs both sides more than the files themselv
 That all of the manifest may be read was decided before; a NAR that an upstream holds is never in a bundle.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -28,7 +27,6 @@ PLACES_LIMIT: Final = 512
 BYTES_LIMIT: Final = 64 << 20
 _PIECE: Final = 256 * 1024
 _SMALL: Final = 64 * 1024  # bytes of a file that is read sooner than the kernel is asked to send it
-_TURN: Final = 1 << 20  # bytes that the kernel may take without a turn of others
 _PLACES: Final = re.compile(r"(?:[0-9]{1,7}(?:-[0-9]{1,7})?)(?:,[0-9]{1,7}(?:-[0-9]{1,7})?)*")
 
 
@@ -121,18 +119,9 @@ class BundleResponse(Response):
                     async for piece in _gathered(_read(run)):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                 else:
-                    await _send_by_kernel(send, run)
+                    for file in run:
+                        await send_by_kernel(send, file.path, 0, file.size, more_body=True)
             await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_by_kernel(send: Send, files: Iterable[LocalFile]) -> None:
-    sent = 0
-    for file in files:
-        await send_by_kernel(send, file.path, 0, file.size, more_body=True)
-        sent += file.size
-        if sent > _TURN:
-            sent = 0
-            await asyncio.sleep(0)  # the turn of others
 
 
 async def respond(request: Request, objects: Objects, files: Mapping[str, int], **rest: Any) -> Response:

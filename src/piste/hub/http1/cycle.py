@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from piste.hub.http1.memory import Answer, FileAnswer, Keep
-from piste.hub.http1.sendfile import send_part, writable
+from piste.hub.http1.sendfile import CHUNK, send_part, writable
 
 if TYPE_CHECKING:
     from piste.hub.http1.connection import Connection
@@ -61,6 +61,7 @@ class Cycle:
         self._chunked = False
         self._left: int | None = None  # of the answer's body, where its length is known
         self._gone = False
+        self._unturned = 0  # bytes of files since others had their turn
 
     def scope(self) -> dict[str, Any]:
         """What the application is told of the request."""
@@ -171,6 +172,10 @@ class Cycle:
             if (keep := start.get("piste.keep")) is not None and "piste.path" in message:
                 self._keep(keep, FileAnswer(b"%b\r\n" % _kept_headers(start), message["piste.path"], count))
         await self._send_part(head, message["file"], message["offset"], count)
+        self._unturned += count
+        if self._unturned >= CHUNK:
+            self._unturned = 0
+            await asyncio.sleep(0)  # the turn of others, where small files make one large answer
         if self._left is not None:
             self._left -= count
         if not message.get("more_body", False):

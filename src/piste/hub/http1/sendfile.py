@@ -33,12 +33,11 @@ async def send_part(out: socket.socket, file: int, start: int, count: int, stall
         if sent == 0:
             raise OSError(errno.EIO, "a file became shorter while it was sent")
         start += max(sent, 0)
-        if sent == wanted:
-            if wanted == CHUNK:
-                await asyncio.sleep(0)  # the turn of others
-        else:
+        if sent < wanted:
             async with asyncio.timeout(stall):
                 await writable(out)
+        elif start < end:
+            await asyncio.sleep(0)  # the turn of others
 
 
 async def writable(out: socket.socket) -> None:
