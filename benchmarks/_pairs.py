@@ -187,20 +187,28 @@ def compare(
     unit: str = "s",
     pairs: int = PAIRS,
     enough: float = math.inf,
+    turns: int = 1,
 ) -> Comparison:
     """Both sides, so many times. Every step starts from the same state, which it makes itself outside of
-    the time that it tells. After `enough` seconds of both no further pair begins."""
+    the time that it tells. After `enough` seconds of both no further pair begins. With `turns` a pair is the
+    means of so many steps of each side, in turn: for short ones, which chance decides as much as who is
+    measured."""
     found: list[tuple[float, float]] = []
-    for turn in range(pairs):
+    for pair in range(pairs):
         if sum(map(sum, found)) >= enough:
             break
-        if turn % 2 == 0:
-            mine = ours.step()
-            found.append((mine, theirs.step()))
-        else:
-            other = theirs.step()
-            found.append((ours.step(), other))
+        steps = [_both(ours, theirs, ours_first=(pair + turn) % 2 == 0) for turn in range(turns)]
+        mine, other = (statistics.mean(side) for side in zip(*steps, strict=True))
+        found.append((mine, other))
     return Comparison(condition, ours.name, theirs.name, unit, bound, found)
+
+
+def _both(ours: Side, theirs: Side, *, ours_first: bool) -> tuple[float, float]:
+    if ours_first:
+        mine = ours.step()
+        return mine, theirs.step()
+    other = theirs.step()
+    return ours.step(), other
 
 
 def quartile(values: Sequence[float], which: int) -> float:

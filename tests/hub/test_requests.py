@@ -164,8 +164,10 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(tmp_path: Path, options:
 
 
 def test_a_narinfo_is_missing_and_not_an_error_while_the_database_is_away(
-    with_services: RunWithServices[None],
+    with_services: RunWithServices[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("piste.hub.dispatch.Patience", lambda: Patience(1.0))
+
     async def work(services: Services) -> None:
         application = Dispatch(services, routes(services))
         sent: list[Any] = []
