@@ -191,14 +191,14 @@ def compare(
 ) -> Comparison:
     """Both sides, so many times. Every step starts from the same state, which it makes itself outside of
     the time that it tells. After `enough` seconds of both no further pair begins. With `turns` a pair is the
-    means of so many steps of each side, in turn: for short ones, which chance decides as much as who is
+    medians of so many steps of each side, in turn: for short ones, which chance decides as much as who is
     measured."""
     found: list[tuple[float, float]] = []
     for pair in range(pairs):
         if sum(map(sum, found)) >= enough:
             break
         steps = [_both(ours, theirs, ours_first=(pair + turn) % 2 == 0) for turn in range(turns)]
-        mine, other = (statistics.mean(side) for side in zip(*steps, strict=True))
+        mine, other = (statistics.median(side) for side in zip(*steps, strict=True))
         found.append((mine, other))
     return Comparison(condition, ours.name, theirs.name, unit, bound, found)
 

@@ -35,8 +35,7 @@ TOLD: Final = Bound(Kind.SHARE)
 _PATHS: Final = 1000
 _TOLD_PAIRS: Final = 3  # of what has no bound
 _NARINFO_SECONDS: Final = 3
-# In a few seconds one nginx is ahead of another, with the same files, by up to a fifth, and longer ones are
-# no better while a machine's speed changes: both take short turns within each pair.
+# Both take short turns within each pair: the speed of a machine changes within seconds.
 _NAR_SECONDS: Final = 1
 _NAR_TURNS: Final = 5
 _SIZES: Final = {"1 MB": (1_000_000, 32), "16 MB": (16_000_000, 4), "200 MB": (200_000_000, 1)}
@@ -249,7 +248,7 @@ def _requests(load: Load) -> float:
 
 
 def _megabytes(load: Load) -> float:
-    return load.bytes_read / 1e6
+    return load.bytes_sent / 1e6
 
 
 def main() -> None:
