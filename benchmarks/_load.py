@@ -50,8 +50,8 @@ class Load:
     bytes_read: int  # also of answers that the end cut off
     seconds: float
     tool: str
-    # Over loopback by the whole machine: what has arrived too that nobody had read at the end. With a hundred
-    # MB of room in the receivers' sockets a server's work for it is a tenth of that of a second.
+    # Over loopback, by the whole machine: what nobody had read at the end counts too, since a server has
+    # worked for it. Receivers' sockets hold tens of MB each, a good part of what is sent in a second.
     bytes_sent: int = 0
 
     @property

@@ -40,7 +40,6 @@ _NARINFO_SECONDS: Final = 3
 _NAR_SECONDS: Final = 1
 # Bytes, how many NARs, turns.
 _SIZES: Final = {"1 MB": (1_000_000, 32, 5), "16 MB": (16_000_000, 4, 12), "200 MB": (200_000_000, 1, 12)}
-_PLACES: Final = ("bare hub", "behind nginx", "behind nginx, without TLS", "behind Caddy, without TLS")
 
 
 Worth = Callable[[Load], float]
@@ -207,9 +206,16 @@ class Bench:
 
     def _nars(self, peer: Peer, proxy: Target, tls_proxy: Target, caddy: Target | None) -> None:
         title = "NAR bytes for a second of the processor"
+        user, plain, by_tls = self._askers("1")[1], _plain(peer), _plain(peer, tls=True)
+        rows = [
+            ("bare hub", user, plain, THIRD),
+            ("behind nginx", _behind(tls_proxy, user), by_tls, NINE_TENTHS),
+            ("behind nginx, without TLS", _behind(proxy, user), plain, NINE_TENTHS),
+        ]
+        if caddy is not None:
+            rows.append(("behind Caddy, without TLS", _behind(caddy, user), plain, TOLD))
         wanted = {
-            size: [place for place in _PLACES if self._chosen.wants(f"{title}: {size}, {place}")]
-            for size in _SIZES
+            size: [row for row in rows if self._chosen.wants(f"{title}: {size}, {row[0]}")] for size in _SIZES
         }
         if not any(wanted.values()):
             return
@@ -222,19 +228,9 @@ class Bench:
             self._publish(f"{version}.0.0", members)
             names = [nar_name(each) for each in members]
             self._link(names)
-            target = self._askers(str(version))[1]
-            plain, by_tls = _plain(peer), _plain(peer, tls=True)
-            rows = [
-                (target, plain, THIRD),
-                (_behind(tls_proxy, target), by_tls, NINE_TENTHS),
-                (_behind(proxy, target), plain, NINE_TENTHS),
-            ]
-            if caddy is not None:
-                rows.append((_behind(caddy, target), plain, TOLD))
-            for where, (ours, theirs, bound) in zip(_PLACES, rows, strict=False):
-                if where in wanted[size_name]:
-                    mine, other = (each.side(names, _NAR_SECONDS, _megabytes) for each in (ours, theirs))
-                    self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s", turns)
+            for where, ours, theirs, bound in wanted[size_name]:
+                mine, other = (each.side(names, _NAR_SECONDS, _megabytes) for each in (ours, theirs))
+                self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s", turns)
 
     def _add(self, ours: Side, theirs: Side, bound: Bound, condition: str, unit: str, turns: int = 1) -> None:
         pairs = self._chosen.pairs if bound.value is not None else min(self._chosen.pairs, _TOLD_PAIRS)

@@ -27,6 +27,13 @@ from tests.hub.conftest import RunWithServices
 from tests.hub.process import Hub
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has a second of patience: what is promised is the answer after it, and all of it passes
+    where the database is away."""
+    monkeypatch.setattr("piste.hub.dispatch.Patience", lambda: Patience(1.0))
+
+
 def test_a_body_that_stalls_is_given_up_and_a_slow_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "STALL_SECONDS", 0.2)
 
@@ -81,15 +88,12 @@ def test_only_trusted_proxies_say_who_the_client_is(peer: str, forwarded: str | 
 )
 def test_an_error_from_inside_tells_nothing_of_the_inside_and_a_narinfo_is_then_missing(
     with_services: RunWithServices[None],
-    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
     pattern: str,
     error: Exception,
     status: int,
     ref: str,
 ) -> None:
-    # What is answered once it is over; the whole of it passes where the database is away.
-    monkeypatch.setattr("piste.hub.dispatch.Patience", lambda: Patience(1.0))
-
     async def work(services: Services) -> None:
         async def handler(exchange: Exchange) -> Response:
             raise error
@@ -164,10 +168,8 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(tmp_path: Path, options:
 
 
 def test_a_narinfo_is_missing_and_not_an_error_while_the_database_is_away(
-    with_services: RunWithServices[None], monkeypatch: pytest.MonkeyPatch
+    with_services: RunWithServices[None], impatient: None
 ) -> None:
-    monkeypatch.setattr("piste.hub.dispatch.Patience", lambda: Patience(1.0))
-
     async def work(services: Services) -> None:
         application = Dispatch(services, routes(services))
         sent: list[Any] = []
