@@ -66,6 +66,22 @@ def test_a_cache_goes_on_to_say_missing_where_nix_would_stop(make_hub: Callable[
     assert set(statuses) == {401, 404}
 
 
+def test_a_token_that_has_expired_is_told_so_however_often_it_asks(make_hub: Callable[..., Hub]) -> None:
+    # A host that has many NARs on their way, or many hosts at one address, would else be told to wait, and
+    # learn too late that another token is what they need.
+    hub = make_hub(*FEW)
+    token = hub.make_token(Acme(hub).organization, kind="device", expires_in=1)
+
+    def ask(path: str) -> tuple[int, str | None]:
+        answer = hub.request("GET", path, token=token)
+        return answer.status, answer.ref if answer.status != 200 else None
+
+    expired = (401, "credential-expired")
+    wait_for(lambda: ask("/api/v1/status") == expired)
+    asked = ("/api/v1/status", f"/{'0' * 32}.narinfo")
+    assert {ask(path) for path in asked for _ in range(30)} == {expired}
+
+
 def test_a_token_that_asks_too_often_is_alone_in_being_held_up(make_hub: Callable[..., Hub]) -> None:
     hub = make_hub(*FEW)
     acme = Acme(hub)

@@ -150,7 +150,8 @@ class Dispatch:
         )
 
     async def _authenticate(self, scope: dict[str, Any], route: Route | None, trail: Trail) -> Actor:
-        """Who asks. Wrong credentials are counted for their address; a good one is never held up by them."""
+        """Who asks. Wrong credentials are counted for their address; a good one is never held up by them, and
+        one that was good is told so each time: no guess, and its holder has to know to ask for another."""
         if route is not None and route.own_credential:
             return NOBODY
         permission = route.permission if route is not None else None
@@ -164,7 +165,7 @@ class Dispatch:
         except HubError as error:
             if error.actor is not None:
                 trail.by(error.actor)
-            if error.status in (401, 403):
+            if error.status in (401, 403) and error.ref != "credential-expired":
                 self._services.limits.count_failure(trail.address)
             raise
         trail.by(actor)
