@@ -1,30 +1,24 @@
-"""Asks one server for the same files again and again, over several connections: as a process of its own.
+"""Asks one server for the same files again and again, over several connections.
 
-    python -m benchmarks._load ADDRESS CONNECTIONS SECONDS < paths
-
-wrk does it where it can be had; else what stands here, which needs more of a processor itself. The token is
-in the environment, since every local user can read arguments.
+A process of its own does it: wrk where it can be had, which does most with little, else `_receiver`; and
+always that for large answers in the clear, which it need not copy. The token is in the environment, since
+every local user can read arguments.
 """
 
-import asyncio
 import os
 import re
-import ssl
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from benchmarks._cpu import on_other_cores
 from benchmarks._peers import command
+from benchmarks._receiver import TOKEN
 
-_TOKEN: Final = "BENCH_TOKEN"
 _SCRIPT: Final = """\
 local paths = {{ {paths} }}
 local place = 0
@@ -59,11 +53,24 @@ class Load:
         return self.requests / self.seconds
 
 
-def put_under_load(url: str, paths: Sequence[str], token: str | None, connections: int, seconds: int) -> Load:
+def put_under_load(
+    url: str,
+    paths: Sequence[str],
+    token: str | None,
+    connections: int,
+    seconds: int,
+    *,
+    large: bool = False,
+) -> Load:
     """GET all of the paths in turn for so long; an answer other than 200 is an error. Where this process, and
-    the servers that it started, keep to some of the cores (`keep_apart`), the others are for this."""
+    the servers that it started, keep to some of the cores (`keep_apart`), the others are for this.
+
+    `large`: the answers are. To copy a byte costs more than to send it from a file, so that who receives is
+    what limits both; and over loopback a server that waits for it sends most of its packets while the other's
+    processor handles acknowledgements, for nothing. Those in the clear are thrown away unread instead.
+    """
     before = _over_loopback()
-    load = _ask(url, paths, token, connections, seconds)
+    load = _ask(url, paths, token, connections, seconds, large and url.startswith("http:"))
     return replace(load, bytes_sent=_over_loopback() - before)
 
 
@@ -71,28 +78,30 @@ def _over_loopback() -> int:
     return int(Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
 
 
-def _ask(url: str, paths: Sequence[str], token: str | None, connections: int, seconds: int) -> Load:
-    environment = dict(os.environ) | ({_TOKEN: token} if token else {})
+def _ask(
+    url: str, paths: Sequence[str], token: str | None, connections: int, seconds: int, discard: bool
+) -> Load:
+    environment = dict(os.environ) | ({TOKEN: token} if token else {})
     limit = seconds + 30
     program = command("usr/bin/wrk")
-    if program is None:
-        load = [sys.executable, "-m", "benchmarks._load", url, str(connections), str(seconds)]
-        argv = [*on_other_cores(), *load]
+    if program is None or discard:
+        receiver = [sys.executable, "-m", "benchmarks._receiver", url, str(connections), str(seconds)]
         done = subprocess.run(
-            argv,
+            [*on_other_cores(), *receiver, *(("discard",) if discard else ())],
             env=environment,
             input="\n".join(paths),
             capture_output=True,
             text=True,
             timeout=limit,
-            check=True,
         )
+        if done.returncode:
+            raise SystemExit(f"the load was not answered well:\n{done.stderr}")
         count, size, took = done.stdout.split()
-        return Load(int(count), int(size), float(took), "asyncio")
+        return Load(int(count), int(size), float(took), "receiver")
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "paths.lua"
         listed = ", ".join(f'"{path}"' for path in paths)
-        script.write_text(_SCRIPT.format(paths=listed, token=_TOKEN))
+        script.write_text(_SCRIPT.format(paths=listed, token=TOKEN))
         argv = [
             *on_other_cores(),
             *program,
@@ -116,49 +125,3 @@ def _read_wrk(text: str) -> Load:
     if found is None or found[4] != "0":
         raise SystemExit(f"the load was not answered well:\n{text}")
     return Load(int(found[1]), int(found[2]), int(found[3]) / 1e6, "wrk")
-
-
-async def _connection(
-    host: str, port: int, tls: ssl.SSLContext | None, requests: "cycle[bytes]", until: float
-) -> tuple[int, int]:
-    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
-    count = size = 0
-    try:
-        while time.monotonic() < until:
-            writer.write(next(requests))
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
-                raise SystemExit(head.decode())
-            found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-            if found is None:
-                raise SystemExit("an answer without a length")
-            await reader.readexactly(int(found[1]))
-            count += 1
-            size += int(found[1])
-    finally:
-        writer.close()
-    return count, size
-
-
-async def _generate(
-    url: str, connections: int, seconds: float, paths: Sequence[str]
-) -> tuple[int, int, float]:
-    host, _, port = urlsplit(url).netloc.partition(":")
-    tls = ssl._create_unverified_context() if url.startswith("https") else None
-    token = os.environ.get(_TOKEN)
-    credential = f"Authorization: Bearer {token}\r\n" if token else ""
-    requests = cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n".encode() for path in paths])
-    began = time.monotonic()
-    work = [_connection(host, int(port), tls, requests, began + seconds) for _ in range(connections)]
-    counts, sizes = zip(*await asyncio.gather(*work), strict=True)
-    return sum(counts), sum(sizes), time.monotonic() - began
-
-
-def main() -> None:
-    url, connections, seconds = sys.argv[1:]
-    found = asyncio.run(_generate(url, int(connections), float(seconds), sys.stdin.read().split()))
-    print(*found)
-
-
-if __name__ == "__main__":
-    main()

@@ -51,7 +51,9 @@ class Bench:
 
     def _download(self) -> None:
         paths = [f"{self._tenant.cache_path}/{nar_name(each)}" for each in self._members]
-        load = put_under_load(self._tenant.hub.url, paths, self._tenant.token, DOWNLOADS, self._seconds + 1)
+        load = put_under_load(
+            self._tenant.hub.url, paths, self._tenant.token, DOWNLOADS, self._seconds + 1, large=True
+        )
         self.sent.append(load.bytes_read / load.seconds / 1e6)
 
     def _slowest_of_a_hundred(self) -> float:

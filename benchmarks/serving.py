@@ -5,7 +5,7 @@
 Beside it nginx with the same bytes as plain files: it checks no credential and asks no database. The hub is
 asked by itself, and behind nginx and Caddy with the configurations that are shipped; there the processor time
 of both counts. The shipped site speaks TLS, as both sides do then; without it the hub's part is the same and
-the bytes cost less. Both sides keep a log.
+the bytes cost less. Both sides keep a log, and send large NARs as they do it best.
 """
 
 import random
@@ -35,14 +35,11 @@ TOLD: Final = Bound(Kind.SHARE)
 _PATHS: Final = 1000
 _TOLD_PAIRS: Final = 3  # of what has no bound
 _NARINFO_SECONDS: Final = 3
-# Both take short turns within each pair: the speed of a machine changes within seconds. It takes more of them
-# where connections hold more that nobody has read.
+# Both take short turns within each pair: the speed of a machine changes within seconds.
 _NAR_SECONDS: Final = 1
-# Bytes, how many NARs, turns.
-_SIZES: Final = {"1 MB": (1_000_000, 32, 5), "16 MB": (16_000_000, 4, 12), "200 MB": (200_000_000, 1, 12)}
-
-
-Worth = Callable[[Load], float]
+_NAR_TURNS: Final = 5
+# Bytes, and how many NARs.
+_SIZES: Final = {"1 MB": (1_000_000, 32), "16 MB": (16_000_000, 4), "200 MB": (200_000_000, 1)}
 
 
 @dataclass(frozen=True)
@@ -55,23 +52,31 @@ class Target:
     prefix: str
     token: str | None = None
 
-    def used(self) -> float:
-        return sum(group.seconds() for group in self.cpu)
+    def narinfos(self, names: list[str], seconds: int) -> Side:
+        """How many it answers for each second of the processor."""
+        return self._side(names, seconds, large=False, worth=lambda load: load.requests)
 
-    def per_cpu_second(self, names: list[str], seconds: int, worth: Worth) -> float:
-        """What is served for each second of the processor."""
+    def nars(self, names: list[str], seconds: int) -> Side:
+        """How many MB it sends for that."""
+        return self._side(names, seconds, large=True, worth=lambda load: load.bytes_sent / 1e6)
+
+    def _side(self, names: list[str], seconds: int, *, large: bool, worth: Callable[[Load], float]) -> Side:
         paths = [f"{self.prefix}/{name}" for name in names]
-        before = self.used()
-        load = put_under_load(self.url, paths, self.token, CONNECTIONS, seconds)
-        return worth(load) / (self.used() - before)
+        ask = partial(put_under_load, self.url, paths, self.token, CONNECTIONS, large=large)
 
-    def side(self, names: list[str], seconds: int, worth: Worth) -> Side:
+        def measure() -> float:
+            before = self._used()
+            load = ask(seconds)
+            return worth(load) / (self._used() - before)
+
         # What is read once is read now: from a warm page cache, and with what a process remembers.
         asked = 0
         while asked < 2 * len(names):
-            paths = [f"{self.prefix}/{name}" for name in names]
-            asked += put_under_load(self.url, paths, self.token, CONNECTIONS, 1).requests
-        return Side(self.name, partial(self.per_cpu_second, names, seconds, worth))
+            asked += ask(1).requests
+        return Side(self.name, measure)
+
+    def _used(self) -> float:
+        return sum(group.seconds() for group in self.cpu)
 
 
 def nar_name(of: Member) -> str:
@@ -195,13 +200,13 @@ class Bench:
         self._report.table(f"{title}, {_PATHS:,} paths, {CONNECTIONS} connections")
         names = narinfo_names(self._members)
         seconds = 1 if self._chosen.quick else _NARINFO_SECONDS
-        theirs = _plain(peer).side(names, seconds, _requests)
+        theirs = _plain(peer).narinfos(names, seconds)
         for target in self._askers("1"):
-            ours = target.side(names, seconds, _requests)
+            ours = target.narinfos(names, seconds)
             self._add(ours, theirs, THIRD, "bare hub", "requests/CPU s")
         for name, through in (("nginx", proxy), ("Caddy", caddy)):
             if through is not None:
-                ours = _behind(through, self._askers("1")[0]).side(names, seconds, _requests)
+                ours = _behind(through, self._askers("1")[0]).narinfos(names, seconds)
                 self._add(ours, theirs, TOLD, f"behind {name}, without TLS", "requests/CPU s")
 
     def _nars(self, peer: Peer, proxy: Target, tls_proxy: Target, caddy: Target | None) -> None:
@@ -220,7 +225,7 @@ class Bench:
         if not any(wanted.values()):
             return
         self._report.table(f"{title}, {CONNECTIONS} connections")
-        for version, (size_name, (size, count, turns)) in enumerate(_SIZES.items(), start=2):
+        for version, (size_name, (size, count)) in enumerate(_SIZES.items(), start=2):
             if not wanted[size_name]:
                 continue
             draw = random.Random(size)
@@ -229,8 +234,8 @@ class Bench:
             names = [nar_name(each) for each in members]
             self._link(names)
             for where, ours, theirs, bound in wanted[size_name]:
-                mine, other = (each.side(names, _NAR_SECONDS, _megabytes) for each in (ours, theirs))
-                self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s", turns)
+                mine, other = (each.nars(names, _NAR_SECONDS) for each in (ours, theirs))
+                self._add(mine, other, bound, f"{size_name}, {where}", "MB/CPU s", _NAR_TURNS)
 
     def _add(self, ours: Side, theirs: Side, bound: Bound, condition: str, unit: str, turns: int = 1) -> None:
         pairs = self._chosen.pairs if bound.value is not None else min(self._chosen.pairs, _TOLD_PAIRS)
@@ -246,14 +251,6 @@ def _plain(peer: Peer, *, tls: bool = False) -> Target:
 
 def _behind(proxy: Target, target: Target) -> Target:
     return replace(target, url=proxy.url, cpu=proxy.cpu)
-
-
-def _requests(load: Load) -> float:
-    return load.requests
-
-
-def _megabytes(load: Load) -> float:
-    return load.bytes_sent / 1e6
 
 
 def main() -> None:
