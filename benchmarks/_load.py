@@ -43,14 +43,9 @@ class Load:
     requests: int
     bytes_read: int  # also of answers that the end cut off
     seconds: float
-    tool: str
     # Over loopback, by the whole machine: what nobody had read at the end counts too, since a server has
     # worked for it. Receivers' sockets hold tens of MB each, a good part of what is sent in a second.
     bytes_sent: int = 0
-
-    @property
-    def rate(self) -> float:
-        return self.requests / self.seconds
 
 
 def put_under_load(
@@ -97,7 +92,7 @@ def _ask(
         if done.returncode:
             raise SystemExit(f"the load was not answered well:\n{done.stderr}")
         count, size, took = done.stdout.split()
-        return Load(int(count), int(size), float(took), "receiver")
+        return Load(int(count), int(size), float(took))
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "paths.lua"
         listed = ", ".join(f'"{path}"' for path in paths)
@@ -124,4 +119,4 @@ def _read_wrk(text: str) -> Load:
     found = re.search(r"^FOUND (\d+) (\d+) (\d+) (\d+)$", text, re.MULTILINE)
     if found is None or found[4] != "0":
         raise SystemExit(f"the load was not answered well:\n{text}")
-    return Load(int(found[1]), int(found[2]), int(found[3]) / 1e6, "wrk")
+    return Load(int(found[1]), int(found[2]), int(found[3]) / 1e6)

@@ -26,7 +26,6 @@ _ROOT: Final = CACHE / "bench" / STABLE_SUITE
 _PACKAGES: Final = ("nginx", "wrk")
 _STARTS: Final = 10.0
 
-# NARs without tcp_nopush, with which large ones take more of the processor.
 _CONFIGURATION: Final = """\
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 1024; }}
@@ -38,7 +37,7 @@ http {{
   open_file_cache max=4000 inactive=60s;
   server {{
     listen 127.0.0.1:{port} reuseport; root {files};
-    location /nar/ {{ tcp_nopush off; }}
+    location /nar/ {{ tcp_nopush {nopush}; }}
     location = /status {{ stub_status; }}
   }}
   {tls}
@@ -70,9 +69,12 @@ class Peer:
 
 
 @contextmanager
-def nginx(folder: Path, files: Path, certificate: Certificate | None = None) -> Iterator[Peer | None]:
+def nginx(
+    folder: Path, files: Path, certificate: Certificate | None = None, *, large_nars: bool = False
+) -> Iterator[Peer | None]:
     """One nginx process that serves `files`, with a certificate also by TLS; `folder` is for what it needs
-    itself."""
+    itself. Over loopback large NARs take less of the processor without tcp_nopush, and small ones more: it
+    gets what suits it better."""
     program = command("usr/sbin/nginx")
     if program is None:
         yield None
@@ -83,7 +85,11 @@ def nginx(folder: Path, files: Path, certificate: Certificate | None = None) -> 
         tls_port = free_port()
         tls = tls_server(tls_port, certificate, f"root {files};")
     config = folder / "nginx.conf"
-    config.write_text(_CONFIGURATION.format(folder=folder, files=files, port=port, tls=tls))
+    config.write_text(
+        _CONFIGURATION.format(
+            folder=folder, files=files, port=port, tls=tls, nopush="off" if large_nars else "on"
+        )
+    )
     with cpu_group() as cpu:
         with (folder / "log").open("ab") as log:
             argv = cpu.joining([*program, "-p", str(folder), "-c", str(config)])

@@ -138,7 +138,7 @@ class Bench:
         self._certificate = make_certificate(place.folder / "tls")
 
     def run(self) -> None:
-        with nginx(self._place.new("nginx"), self._files, self._certificate) as peer:
+        with nginx(self._place.new("nginx"), self._files, self._certificate, large_nars=True) as peer:
             if peer is None:
                 raise SystemExit("nginx is what this is compared with, and can't be had here")
             with (
