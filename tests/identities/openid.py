@@ -148,11 +148,12 @@ class Provider:
         said = {"aud": "127.0.0.1", **self.claims, **claims}
         self.tell("mint", claims=said, without=list(without), header=dict(header or {}))
         context = ssl.create_default_context(cafile=str(self.certificate.file))
-        connection = http.client.HTTPSConnection(urlsplit(self.issuer).netloc, timeout=30, context=context)
+        place = urlsplit(self.issuer)
+        connection = http.client.HTTPSConnection(place.netloc, timeout=30, context=context)
         try:
             connection.request(
                 "POST",
-                "/token",
+                f"{place.path}/token",
                 urlencode({"grant_type": "client_credentials", "resource": "urn:piste:test"}),
                 {
                     "Authorization": "Basic " + base64.b64encode(b"ci:ci").decode(),

@@ -4,14 +4,20 @@
 
 import { createServer } from 'node:https';
 import { readFileSync } from 'node:fs';
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
 
 const [certificate, key] = process.argv.slice(2);
 const resource = 'urn:piste:test';
 let provider;
-let answer = (request, response) => provider.callback()(request, response);
+// The provider finds what its own addresses begin with by comparing the two addresses of a request.
+const speak = (request, response) => {
+  request.originalUrl = request.url;
+  request.url = request.url.startsWith(`${folder}/`) ? request.url.slice(folder.length) : '/none';
+  provider.callback()(request, response);
+};
+let answer = speak;
 
 const kinds = {
   RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
@@ -64,7 +70,9 @@ const server = createServer(
   (request, response) => answer(request, response),
 );
 await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const issuer = `https://localhost:${server.address().port}`;
+// A port comes back, and a hub keeps the keys of an issuer that it has asked: no issuer is another's namesake.
+const folder = `/${randomUUID()}`;
+const issuer = `https://localhost:${server.address().port}${folder}`;
 serveWith([makeKey('RS256', 'first')], 'RS256');
 
 const silent = () => {};
@@ -82,7 +90,7 @@ const commands = {
       more();
     };
   },
-  speak() { answer = (request, response) => provider.callback()(request, response); },
+  speak() { answer = speak; },
 };
 
 process.stdout.write(`${JSON.stringify({ issuer })}\n`);
