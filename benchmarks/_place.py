@@ -90,8 +90,8 @@ class Place:
     @property
     def kind(self) -> str:
         """What holds the stores and the hub's data."""
-        argv = ["stat", "--file-system", "--format=%T", str(self.folder)]
-        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+        argv = ["df", "--output=fstype", str(self.folder)]  # `stat` has one name for ext2, ext3 and ext4
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()[-1]
 
     def new(self, name: str) -> Path:
         return self.folder / f"{name}-{next(self._numbers)}"
