@@ -170,8 +170,9 @@ in
         type = types.str;
         example = "hub.example.org";
         description = ''
-          The name in `services.nginx.virtualHosts` that the hub is served as; certificates and the like are set
-          there.
+          The name in `services.nginx.virtualHosts` that the hub is served as. Its certificate is set there
+          (`enableACME`, `sslCertificate`): without TLS tokens would pass in the clear, so that `forceSSL` is on.
+          Set that to false there only where another proxy, on a network that is yours, speaks TLS for it.
         '';
       };
     };
@@ -207,7 +208,10 @@ in
     services.nginx = lib.mkIf cfg.nginx.enable {
       enable = true;
       appendHttpConfig = builtins.readFile ../examples/nginx/piste-http.conf;
-      virtualHosts.${cfg.nginx.virtualHost}.extraConfig = builtins.readFile ../examples/nginx/piste-server.conf;
+      virtualHosts.${cfg.nginx.virtualHost} = {
+        forceSSL = lib.mkDefault true;
+        extraConfig = builtins.readFile ../examples/nginx/piste-server.conf;
+      };
     };
 
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall port;

@@ -1,5 +1,5 @@
 # A small stand-in for the part of nixpkgs' `lib` and of NixOS' module system that our modules use, for machines
-# that can't fetch nixpkgs. It knows options with types and defaults, mkIf and mkMerge, and the options of NixOS
+# that can't fetch nixpkgs. It knows options with types and defaults, mkIf and mkDefault, and the options of NixOS
 # that our modules set; an option that nobody declared is an error, as it is in NixOS. What it can't show: that
 # NixOS' own options still have these names and types.
 let
@@ -77,6 +77,11 @@ let
       _type = "if";
       inherit condition content;
     };
+    # What a later module says comes first here, default or not: so the modules of a test come last.
+    mkDefault = content: {
+      _type = "default";
+      inherit content;
+    };
     literalExpression = text: { inherit text; };
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: values: if condition then values else [ ];
@@ -140,6 +145,8 @@ let
     value:
     if isType "if" value then
       if value.condition then settle value.content else dropped
+    else if isType "default" value then
+      settle value.content
     else if isAttrs value && !(value ? outPath) then
       builtins.removeAttrs (mapAttrs (_name: settle) value) (
         filter (name: isType "dropped" (settle value.${name})) (attrNames value)

@@ -71,6 +71,18 @@ def test_nginx_in_front_gets_the_shipped_configuration_and_the_hubs_group(tmp_pa
     assert "accel" not in bare["systemd"]["services"]["piste-hub"]["serviceConfig"]["ExecStart"]
 
 
+def test_nginx_in_front_speaks_tls_unless_its_site_says_otherwise(tmp_path: Path) -> None:
+    nginx = 'nginx = { enable = true; virtualHost = "hub.example.org"; }; };'
+    site = 'services.nginx.virtualHosts."hub.example.org".forceSSL'
+    assert (
+        _configuration(tmp_path, HUB + nginx)["nginx"]["virtualHosts"]["hub.example.org"]["forceSSL"] is True
+    )
+    other = _configuration(tmp_path, HUB + nginx + f"{site} = false;")["nginx"]["virtualHosts"][
+        "hub.example.org"
+    ]
+    assert other["forceSSL"] is False and "proxy_pass http://piste_hub;" in other["extraConfig"]
+
+
 def test_a_database_address_is_no_argument_and_no_specifier(tmp_path: Path) -> None:
     config = _configuration(tmp_path, HUB + 'database = "postgresql:///piste?host=%2Frun"; };')
     service = config["systemd"]["services"]["piste-hub"]
