@@ -1,10 +1,12 @@
 """An identity becomes a session that publishes one thing: over HTTP, on both engines."""
 
+import asyncio
 import base64
 import json
 import threading
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.hub.process import Answer, Hub
@@ -315,6 +317,35 @@ def test_what_a_rule_opened_ends_with_it(acme: Acme, provider: Provider) -> None
     assert openings(acme, by_other).status == 201
     acme.hub.as_admin("DELETE", f"{place}/{other['id']}")
     assert exchange(acme, provider.mint()).ref == "identity-invalid"
+
+
+def test_the_oldest_of_several_rules_opens_a_session(acme: Acme, provider: Provider) -> None:
+    place = f"/api/v1/organizations/{acme.organization}/trust"
+    removed, oldest = trust(acme, provider), trust(acme, provider)
+    acme.hub.as_admin("DELETE", f"{place}/{removed['id']}")
+    _make_room(acme.hub.database)
+    newer = trust(
+        acme, provider, claims={"sub": [CLAIMS["sub"]]}
+    )  # in PostgreSQL it stands before the oldest
+    token = session(acme, provider)
+    acme.hub.as_admin("DELETE", f"{place}/{newer['id']}")
+    assert openings(acme, token).status == 201
+    acme.hub.as_admin("DELETE", f"{place}/{oldest['id']}")
+    assert openings(acme, token).ref == "credential-unknown"
+
+
+def _make_room(database: str | None) -> None:
+    """PostgreSQL puts new rows where removed ones were, once these are cleared away."""
+
+    async def vacuum(database: str) -> None:
+        connection = await asyncpg.connect(database)
+        try:
+            await connection.execute("VACUUM trust_rule")
+        finally:
+            await connection.close()
+
+    if database is not None:
+        asyncio.run(vacuum(database))
 
 
 def test_only_admins_see_and_change_whom_a_project_trusts(acme: Acme, provider: Provider) -> None:

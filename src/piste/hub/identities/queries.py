@@ -22,10 +22,11 @@ async def is_trusted_issuer(database: Database, issuer: str) -> bool:
 
 
 async def rules_of_project(database: Database, organization: str, project: str) -> list[TrustRule]:
-    """By the names of both, without regard to case."""
+    """By the names of both, without regard to case. The oldest first: it is what a session is opened by."""
     rows = await database.all(
         f"""{_RULE} JOIN organization o ON o.id = t.organization LEFT JOIN project p ON p.id = t.project
-            WHERE lower(o.name) = $1 AND lower(COALESCE(p.name, t.project_name)) = $2""",
+            WHERE lower(o.name) = $1 AND lower(COALESCE(p.name, t.project_name)) = $2
+            ORDER BY t.created_at, t.id""",
         organization.lower(),
         project.lower(),
     )
